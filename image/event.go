@@ -1,0 +1,52 @@
+package image
+
+import "time"
+
+// EventKind tells what happened.
+type EventKind int
+
+// The kinds of events, with the fields of Event that each sets.
+const (
+	// EventStep is a step that only --verbose shows. Text.
+	EventStep EventKind = iota
+	// EventNote is a line that a person should read. Text.
+	EventNote
+	// EventWarning is a line that a person must read. Text.
+	EventWarning
+	// EventPlanned comes once before the transfer of blobs starts: Blobs of
+	// them, Bytes in all, of which Have stand in the partial of an earlier run.
+	EventPlanned
+	// EventBlobStarted: Blob begins, of which Have bytes are there already.
+	EventBlobStarted
+	// EventBlobAdvanced: Bytes more of Blob are written; negative where bytes
+	// turned out to be wrong and are fetched again.
+	EventBlobAdvanced
+	// EventRetry: a request for Blob failed (Text) and is tried again after Wait.
+	EventRetry
+	// EventBlobVerified: Blob is whole and has the right digest.
+	EventBlobVerified
+	// EventDone: the transfer of all blobs is over, well or not.
+	EventDone
+)
+
+// Event is one thing that happened, for whoever shows progress.
+type Event struct {
+	Kind  EventKind
+	Text  string
+	Blob  Descriptor
+	Blobs int
+	Bytes int64
+	Have  int64
+	Wait  time.Duration
+}
+
+// EventFunc receives events, from many goroutines at once; it must be quick.
+// A nil EventFunc receives nothing.
+type EventFunc func(Event)
+
+// Send delivers e; it does nothing on a nil EventFunc.
+func (f EventFunc) Send(e Event) {
+	if f != nil {
+		f(e)
+	}
+}
