@@ -3,8 +3,6 @@
 package davit
 
 import (
-	"context"
-	"errors"
 	"io"
 
 	"github.com/davit-cli/davit/image"
@@ -57,15 +55,4 @@ type PullResult struct {
 	Fetched int64 `json:"fetched"`
 	// Seconds is how long the pull took.
 	Seconds float64 `json:"seconds"`
-}
-
-// Pull takes the image that reference names out of its registry and writes it
-// as one archive. What an interrupted pull has fetched is used by the next
-// one with the same output. Nothing stands under the output's name before it
-// is whole and verified.
-//
-// Errors wrap image.ErrNotFound, image.ErrUnauthorized or
-// image.ErrVerification where one of them is the cause.
-func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, error) {
-	return PullResult{}, errors.New("not built yet")
 }

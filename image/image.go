@@ -28,6 +28,9 @@ type Image struct {
 	// Reference is the name that the image was asked for by, with the tag
 	// that was chosen where none was written.
 	Reference ref.Reference
+	// Name is what the image is called where it goes: a name with a tag, or
+	// with a digest where there is no tag.
+	Name ref.Reference
 	// Root is what the reference names: an index, or the manifest itself.
 	Root Content
 	// Manifest is the image's manifest. It equals Root where the reference

@@ -1,0 +1,52 @@
+package archive
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+)
+
+// File is an archive that is being written to a file. Blobs may come in any
+// order; under its name it stands only after Commit.
+type File struct {
+	layout  *Layout
+	partial *partial.Partial
+}
+
+// Create begins the archive at path, or goes on with what an earlier run left
+// beside it. With restart that is discarded. The caller ends with Commit, or
+// with Close, which keeps what is there for the next run.
+func Create(path string, layout *Layout, restart bool) (*File, error) {
+	var slots []partial.Slot
+	for _, e := range layout.blobs() {
+		slots = append(slots, partial.Slot{Digest: e.blob.Digest, Size: e.blob.Size, Offset: e.start()})
+	}
+	p, err := partial.Open(path, slots, layout.size, restart)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return &File{layout, p}, nil
+}
+
+// Place is where a blob of the layout goes.
+func (f *File) Place(d digest.Digest) image.Place { return f.partial.Place(d) }
+
+// Commit completes the archive and gives it its name. It is called after
+// every blob is verified. On error nothing stands under the name that was not
+// there before, and Close is still due.
+func (f *File) Commit() error {
+	for _, e := range f.layout.entries {
+		// What lies behind a blob is zeros: the file was made so long.
+		if _, err := f.partial.WriteAt(slices.Concat(e.header, e.document), e.offset); err != nil {
+			return err
+		}
+	}
+	return f.partial.Commit()
+}
+
+// Close keeps an archive that is not whole. After Commit it does nothing.
+func (f *File) Close() error { return f.partial.Close() }

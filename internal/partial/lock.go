@@ -1,0 +1,64 @@
+package partial
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/gofrs/flock"
+)
+
+// lock is held by the one process that may write a partial.
+type lock struct {
+	file *flock.Flock
+	path string
+}
+
+// acquire makes the partial's directory and locks it. The error is ErrLocked
+// where another process has it.
+func acquire(dir, path string) (*lock, error) {
+	for {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return nil, err
+		}
+		l := &lock{flock.New(path), path}
+		ok, err := l.file.TryLock()
+		if os.IsNotExist(err) {
+			continue // its owner has just finished and removed the directory
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if !ok {
+			return nil, ErrLocked
+		}
+		if l.stands() {
+			return l, nil
+		}
+		l.file.Unlock() // it was removed between opening and locking
+	}
+}
+
+// stands tells whether the locked file is still the one at the path.
+func (l *lock) stands() bool {
+	at, err := os.Stat(l.path)
+	if err != nil {
+		return false
+	}
+	mine, err := l.file.Stat()
+	return err == nil && os.SameFile(at, mine)
+}
+
+// remove ends the lock together with the directory, which is empty otherwise.
+func (l *lock) remove(dir string) error {
+	removed := os.Remove(l.path) == nil
+	if err := l.file.Unlock(); err != nil {
+		return fmt.Errorf("unlock %s: %w", l.path, err)
+	}
+	if !removed { // Windows removes no open file
+		os.Remove(l.path)
+	}
+	os.Remove(dir) // not empty where another process has come already
+	return nil
+}
+
+func (l *lock) release() error { return l.file.Unlock() }

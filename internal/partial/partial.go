@@ -1,0 +1,301 @@
+// Package partial keeps an unfinished output beside the place where it will
+// stand: a data file laid out as the output will be, and a journal of the
+// bytes that are written in it. A process may be killed at any moment; the
+// next one finds every byte that the journal tells of.
+//
+// The journal is a hint. What it tells of is hashed before anybody believes it.
+package partial
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// Suffix is what a partial is called after its output.
+const Suffix = ".davit-part"
+
+// ErrLocked says that another process is writing the same output.
+var ErrLocked = errors.New("another davit is writing it")
+
+// ErrNoSpace says that the file system has less room than the output needs.
+var ErrNoSpace = errors.New("not enough free space")
+
+// Partial is an unfinished output, locked for this process.
+type Partial struct {
+	output string
+	dir    string
+	lock   *lock
+	data   *os.File
+	slots  []Slot
+
+	mu      sync.Mutex // guards the rest
+	journal *os.File
+	places  []*place
+}
+
+// Names inside of a partial's directory.
+const (
+	dataName       = "data"
+	journalName    = "journal"
+	oldDataName    = "old-data"
+	oldJournalName = "old-journal"
+	lockName       = "lock"
+)
+
+// Open opens the partial of an output, with blobs at slots in a file of size
+// bytes, and makes it where there is none. What an earlier run left is used:
+// where it was laid out otherwise (a tag has moved), the blobs that are still
+// wanted are carried over. With restart it is discarded.
+//
+// The error is ErrLocked where another process has the partial, and ErrNoSpace
+// where the file system cannot hold what is missing. The caller ends with
+// Commit or Close.
+func Open(output string, slots []Slot, size int64, restart bool) (*Partial, error) {
+	p := &Partial{output: output, dir: output + Suffix, slots: slots}
+	var err error
+	if p.lock, err = acquire(p.dir, p.path(lockName)); err != nil {
+		return nil, err
+	}
+	if err := p.open(size, restart); err != nil {
+		p.Close()
+		return nil, fmt.Errorf("open the unfinished output %s: %w", p.dir, err)
+	}
+	return p, nil
+}
+
+func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
+
+func (p *Partial) open(size int64, restart bool) error {
+	if restart {
+		if err := p.discard(dataName, journalName, oldDataName, oldJournalName); err != nil {
+			return err
+		}
+	}
+	found, err := readJournal(p.path(journalName))
+	if err != nil {
+		return err
+	}
+	if found != nil && !found.lays(p.slots, size) {
+		if err := p.setAside(); err != nil {
+			return err
+		}
+		found = nil
+	}
+	if err := p.openData(found, size); err != nil {
+		return err
+	}
+	if err := p.openJournal(found, size); err != nil {
+		return err
+	}
+	return p.salvage()
+}
+
+// setAside makes what is there the old data, from which blobs are salvaged.
+// The journal goes last: data without one are worth nothing.
+func (p *Partial) setAside() error {
+	if err := p.discard(oldDataName, oldJournalName); err != nil {
+		return err
+	}
+	if err := os.Rename(p.path(dataName), p.path(oldDataName)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return os.Rename(p.path(journalName), p.path(oldJournalName))
+}
+
+// openData opens the data file, which a journal vouches for, or makes it anew.
+func (p *Partial) openData(found *journal, size int64) error {
+	flags := os.O_RDWR | os.O_CREATE
+	if found == nil {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(p.path(dataName), flags, 0o666)
+	if err != nil {
+		return err
+	}
+	p.data = f
+	if err := p.checkSpace(size); err != nil {
+		return err
+	}
+	if err := markSparse(f); err != nil {
+		return err
+	}
+	return f.Truncate(size)
+}
+
+// checkSpace compares what is still to be written with what is free, where
+// the system tells.
+func (p *Partial) checkSpace(size int64) error {
+	free, ok := freeSpace(p.dir)
+	if !ok {
+		return nil
+	}
+	if need := size - allocated(p.data); need > free {
+		return fmt.Errorf("%w: %s needs %d more bytes, %d are free", ErrNoSpace, p.output, need, free)
+	}
+	return nil
+}
+
+// openJournal goes on with the journal found, or begins one.
+func (p *Partial) openJournal(found *journal, size int64) error {
+	p.places = make([]*place, len(p.slots))
+	for i := range p.slots {
+		p.places[i] = &place{partial: p, slot: i}
+	}
+	f, err := os.OpenFile(p.path(journalName), os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	p.journal = f
+	length := int64(0)
+	if found != nil {
+		length = found.length
+		for i, records := range found.records {
+			p.places[i].records = records
+		}
+	}
+	if err := f.Truncate(length); err != nil { // a torn line ends here
+		return err
+	}
+	if _, err := f.Seek(length, io.SeekStart); err != nil {
+		return err
+	}
+	if found == nil {
+		_, err = f.Write(header(p.slots, size))
+	}
+	return err
+}
+
+// salvage carries over from the old data what is wanted and right.
+func (p *Partial) salvage() error {
+	old, err := readJournal(p.path(oldJournalName))
+	if err != nil || old == nil {
+		return err
+	}
+	data, err := os.Open(p.path(oldDataName))
+	if os.IsNotExist(err) {
+		return p.discard(oldJournalName)
+	}
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	for i, s := range old.slots {
+		to := slices.IndexFunc(p.slots, func(want Slot) bool { return want.Digest == s.Digest && want.Size == s.Size })
+		if to < 0 || len(p.places[to].records) > 0 { // not wanted, or carried over before
+			continue
+		}
+		if err := p.carry(io.NewSectionReader(data, s.Offset, s.Size), old.records[i], p.places[to]); err != nil {
+			return fmt.Errorf("carry blob %s over: %w", s.Digest, err)
+		}
+	}
+	data.Close()
+	return p.discard(oldJournalName, oldDataName)
+}
+
+func (p *Partial) carry(from io.ReaderAt, records []record, to *place) error {
+	for _, r := range records {
+		buf := make([]byte, r.Len)
+		if _, err := from.ReadAt(buf, r.Off); err != nil {
+			return err
+		}
+		if crc32.Checksum(buf, castagnoli) != r.crc {
+			continue
+		}
+		if _, err := to.WriteAt(buf, r.Off); err != nil {
+			return err
+		}
+	}
+	return to.flush()
+}
+
+// Place is where the blob goes that stands in one of the slots.
+func (p *Partial) Place(d digest.Digest) image.Place {
+	i := slices.IndexFunc(p.slots, func(s Slot) bool { return s.Digest == d })
+	if i < 0 {
+		return nil
+	}
+	return p.places[i]
+}
+
+// WriteAt writes bytes of the output that belong to no blob. They are not
+// journaled: they are written anew by every run.
+func (p *Partial) WriteAt(b []byte, off int64) (int, error) { return p.data.WriteAt(b, off) }
+
+// Commit gives the data its final name, durably, and removes the partial. On
+// error the partial is still there, and Close is still due.
+func (p *Partial) Commit() error {
+	if err := p.data.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", p.path(dataName), err)
+	}
+	if err := p.data.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", p.path(dataName), err)
+	}
+	p.data = nil
+	if err := os.Rename(p.path(dataName), p.output); err != nil {
+		return fmt.Errorf("replace %s: %w", p.output, err)
+	}
+	if err := syncDir(filepath.Dir(p.output)); err != nil {
+		return fmt.Errorf("sync the directory of %s: %w", p.output, err)
+	}
+	p.journal.Close()
+	p.journal = nil
+	if err := p.discard(journalName); err != nil {
+		return fmt.Errorf("remove %s: %w", p.dir, err)
+	}
+	return p.lock.remove(p.dir)
+}
+
+// Close keeps the partial for the next run, and unlocks it. After Commit it
+// does nothing. It may be called more than once.
+func (p *Partial) Close() error {
+	var errs []error
+	if p.journal != nil {
+		for _, pl := range p.places {
+			errs = append(errs, pl.flush())
+		}
+		errs = append(errs, p.journal.Close())
+		p.journal = nil
+	}
+	if p.data != nil {
+		errs = append(errs, p.data.Close())
+		p.data = nil
+	}
+	if p.lock != nil {
+		errs = append(errs, p.lock.release())
+		p.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// discard removes files of the partial that may not be there.
+func (p *Partial) discard(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(p.path(name)); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// append adds a line to the journal.
+func (p *Partial) append(line []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.journal == nil {
+		return os.ErrClosed
+	}
+	if _, err := p.journal.Write(line); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	return nil
+}

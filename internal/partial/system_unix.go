@@ -1,0 +1,40 @@
+//go:build unix
+
+package partial
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// freeSpace tells how many bytes this user may still write below a directory.
+func freeSpace(dir string) (int64, bool) {
+	var s unix.Statfs_t
+	if unix.Statfs(dir, &s) != nil {
+		return 0, false
+	}
+	return int64(s.Bavail) * int64(s.Bsize), true
+}
+
+// allocated is how much of a sparse file stands on the disk already.
+func allocated(f *os.File) int64 {
+	var s unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &s) != nil {
+		return 0
+	}
+	return s.Blocks * 512
+}
+
+// markSparse has nothing to do: files are sparse.
+func markSparse(*os.File) error { return nil }
+
+// syncDir makes a rename in the directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,337 @@
+package transfer
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// engine is the state of one transfer. Everything below mu is guarded by it.
+type engine struct {
+	ctx     context.Context // ends with the transfer
+	cancel  context.CancelCauseFunc
+	opts    Options
+	limiter *rate.Limiter       // nil: no cap
+	catchUp *semaphore.Weighted // bounds the readers-back, which need a core each
+
+	mu     sync.Mutex
+	wake   *sync.Cond // work may be there, or the end
+	blobs  []*blob    // in the order in which they are begun
+	left   int        // blobs not yet verified
+	active map[*claim]struct{}
+	// limit is the position of the stream up to which bytes may be fetched;
+	// without a stream it lies beyond every blob.
+	limit int64
+	// target is how many connections may be at work now.
+	target int
+	// noRanges remembers the sources that serve whole blobs only.
+	noRanges map[image.Source]bool
+	// pausedUntil holds every new request back, as a registry asked for.
+	pausedUntil time.Time
+	calmUntil   time.Time // no growth before
+	fetched     int64     // bytes kept of what came over the network
+	resumed     int64
+	chunkRate   float64 // bytes a second that one connection gives, smoothed
+	err         error
+
+	hashers sync.WaitGroup
+}
+
+// blob is one item under way.
+type blob struct {
+	Item
+	start    int64 // position in the stream
+	todo     []image.Extent
+	written  extents
+	resumed  int64 // bytes of an earlier run, until they proved right
+	got      int64 // new bytes, ever growing: what progress is measured by
+	claims   int   // claims of this blob at work
+	whole    bool  // to be fetched as one stream from now on
+	started  bool
+	verified bool
+	hasher   hasher
+}
+
+// claim is a run of bytes that one connection is fetching.
+type claim struct {
+	*blob
+	pos, end int64 // what is still to come; a thief may lower end
+	stream   bool  // fetches the blob from its first byte on, and keeps what is missing
+	started  time.Time
+	bytes    int64 // fetched since started
+	waiting  bool  // between two tries
+	cancel   context.CancelFunc
+}
+
+// rate is the claim's bytes a second.
+func (c *claim) rate(now time.Time) float64 {
+	return float64(c.bytes) / max(now.Sub(c.started).Seconds(), 1e-3)
+}
+
+const noLimit = math.MaxInt64
+
+// inOrder tells whether a reader takes the blobs in order.
+func (e *engine) inOrder() bool { return e.limit != noLimit }
+
+func newEngine(ctx context.Context, items []Item, opts Options) *engine {
+	ctx, cancel := context.WithCancelCause(ctx)
+	e := &engine{
+		ctx:      ctx,
+		cancel:   cancel,
+		opts:     opts.withDefaults(),
+		catchUp:  newCatchUp(),
+		active:   map[*claim]struct{}{},
+		noRanges: map[image.Source]bool{},
+		limit:    noLimit,
+		left:     len(items),
+	}
+	e.wake = sync.NewCond(&e.mu)
+	e.target = min(e.opts.Jobs, firstTarget)
+	if r := e.opts.LimitRate; r > 0 {
+		e.limiter = rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
+	}
+	for _, item := range items {
+		b := &blob{Item: item}
+		if item.Place != nil {
+			b.written = newExtents(item.Place.Written(), item.Blob.Size)
+		}
+		b.resumed = b.written.sum()
+		b.todo = b.written.gaps(item.Blob.Size)
+		e.blobs = append(e.blobs, b)
+	}
+	return e
+}
+
+// largestFirst is the order without a stream: the tail is short when what
+// comes last is small.
+func (e *engine) largestFirst() {
+	slices.SortStableFunc(e.blobs, func(a, b *blob) int {
+		return int(min(max(b.Blob.Size-a.Blob.Size, -1), 1))
+	})
+}
+
+// run works until every blob is verified or an error ends it. It returns only
+// when no goroutine of it is left.
+func (e *engine) run() (Stats, error) {
+	defer e.cancel(nil)
+	if !e.inOrder() {
+		e.largestFirst()
+	}
+	e.announce()
+
+	// Whatever ends the context must wake those who wait for work.
+	stop := context.AfterFunc(e.ctx, func() { e.fail(context.Cause(e.ctx)) })
+	defer stop()
+
+	e.mu.Lock()
+	for _, b := range e.blobs {
+		e.hashOn(b) // what an earlier run left, and empty blobs
+	}
+	e.mu.Unlock()
+
+	var workers sync.WaitGroup
+	for range e.opts.Jobs {
+		workers.Go(func() { e.work() })
+	}
+	pacer := make(chan struct{})
+	go func() { defer close(pacer); e.pace() }()
+	workers.Wait()
+	e.hashers.Wait()
+	stop()
+	e.cancel(nil)
+	<-pacer
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Stats{Fetched: e.fetched, Resumed: e.resumed}, e.err
+}
+
+// fail ends the transfer with the first error.
+func (e *engine) fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failLocked(err)
+}
+
+func (e *engine) failLocked(err error) {
+	if e.err == nil && e.left > 0 {
+		e.err = err
+		e.cancel(err)
+	}
+	e.wake.Broadcast()
+}
+
+// next returns a claim, as soon as there is one that this worker may take, or
+// nil when the transfer is over.
+func (e *engine) next() *claim {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		if e.err != nil || e.left == 0 {
+			return nil
+		}
+		if len(e.active) < e.target {
+			c := e.take()
+			if c == nil {
+				c = e.steal(time.Now())
+			}
+			if c != nil {
+				return c
+			}
+		}
+		e.wake.Wait()
+	}
+}
+
+// take claims the next piece of the queue.
+func (e *engine) take() *claim {
+	for _, b := range e.blobs {
+		if len(b.todo) == 0 {
+			continue
+		}
+		if e.noRanges[b.Source] {
+			b.whole = true
+		}
+		gap := b.todo[0]
+		room := e.limit - b.start - gap.Off
+		if room <= 0 {
+			return nil // and what comes later in the stream has none either
+		}
+		if b.whole {
+			if b.claims > 0 {
+				continue
+			}
+			b.todo = nil
+			c := e.claim(b, gap.Off, b.Blob.Size)
+			c.stream = true
+			return c
+		}
+		if room < min(gap.Len, minChunk) {
+			return nil // no crumbs: the reader will make more room
+		}
+		n := min(e.chunk(gap.Len), room)
+		if n < gap.Len {
+			b.todo[0] = image.Extent{Off: gap.Off + n, Len: gap.Len - n}
+		} else {
+			b.todo = b.todo[1:]
+		}
+		return e.claim(b, gap.Off, gap.Off+n)
+	}
+	return nil
+}
+
+// Sizes of the pieces that connections ask for.
+const (
+	minChunk   = 1 << 20
+	firstChunk = 2 << 20
+	maxChunk   = 16 << 20
+	minSteal   = 256 << 10
+	bufferSize = 128 << 10
+)
+
+// chunk is how much of a gap to ask for at once: about a second's worth, less
+// towards the end of the command so that all connections end together.
+func (e *engine) chunk(gap int64) int64 {
+	if gap <= minChunk {
+		return gap
+	}
+	n := int64(firstChunk)
+	if e.chunkRate > 0 {
+		n = int64(e.chunkRate)
+	}
+	var left int64
+	for _, b := range e.blobs {
+		for _, t := range b.todo {
+			left += t.Len
+		}
+	}
+	n = min(n, left/int64(2*e.target), maxChunk)
+	if e.inOrder() {
+		n = min(n, windowSize/int64(2*e.target))
+	}
+	n = max(n, minChunk)
+	if gap < n+n/2 {
+		return gap // no crumbs
+	}
+	return n
+}
+
+func (e *engine) claim(b *blob, pos, end int64) *claim {
+	c := &claim{blob: b, pos: pos, end: end, started: time.Now()}
+	e.active[c] = struct{}{}
+	b.claims++
+	return c
+}
+
+// steal takes over from the connection that would be busy longest: half of
+// what it has left, or all where it has nearly come to a stand while others
+// go on.
+func (e *engine) steal(now time.Time) *claim {
+	var victim *claim
+	var longest float64
+	for c := range e.active {
+		if c.waiting || c.stream || c.end-c.pos < minSteal {
+			continue
+		}
+		if t := float64(c.end-c.pos) / (c.rate(now) + 1); t > longest {
+			victim, longest = c, t
+		}
+	}
+	// A new request costs a round trip or two: not worth it for less.
+	if victim == nil || longest < 1 || now.Sub(victim.started) < time.Second {
+		return nil
+	}
+	b, end := victim.blob, victim.end
+	if e.chunkRate > 0 && victim.rate(now) < e.chunkRate/8 {
+		pos := victim.pos
+		victim.end = pos
+		victim.cancel()
+		return e.claim(b, pos, end)
+	}
+	if end-victim.pos < 2*minSteal {
+		return nil
+	}
+	mid := victim.pos + (end-victim.pos)/2
+	victim.end = mid
+	return e.claim(b, mid, end)
+}
+
+// release gives back what a claim has not fetched.
+func (e *engine) release(c *claim) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.active, c)
+	c.claims--
+	if c.whole {
+		c.todo = nil
+		if c.claims == 0 { // one stream at a time; the last to go hands over what is left
+			c.todo = c.written.gaps(c.Blob.Size)
+		}
+	} else if c.pos < c.end {
+		c.todo = slices.Insert(c.todo, 0, image.Extent{Off: c.pos, Len: c.end - c.pos})
+		slices.SortFunc(c.todo, func(a, b image.Extent) int { return int(min(max(a.Off-b.Off, -1), 1)) })
+	}
+	e.wake.Broadcast()
+}
+
+// oneStream turns to fetching the blob whole, after its source proved to
+// serve no ranges: every claim of the blob ends, and one begins anew.
+func (e *engine) oneStream(b *blob) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.noRanges[b.Source] = true
+	b.whole = true
+	for c := range e.active {
+		if c.blob == b && c.cancel != nil {
+			c.end = c.pos
+			c.cancel()
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package transfer
+
+import (
+	"fmt"
+	"hash"
+	"io"
+	"runtime"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// hasher is the in-order hash of one blob.
+type hasher struct {
+	hash.Hash
+	at   int64 // bytes hashed
+	busy bool  // somebody is hashing; nobody else may
+}
+
+// newCatchUp bounds how many blobs are read back at once: more than cores
+// only cost memory.
+func newCatchUp() *semaphore.Weighted {
+	return semaphore.NewWeighted(int64(runtime.NumCPU()))
+}
+
+// wrote takes note of a piece that has just been written. Where it continues
+// the hash, it is hashed right here, while it is hot.
+func (e *engine) wrote(b *blob, off int64, p []byte) {
+	e.mu.Lock()
+	b.written = b.written.add(off, int64(len(p)))
+	b.got += int64(len(p))
+	e.fetched += int64(len(p))
+	hot := !b.hasher.busy && off == b.hasher.at
+	if hot {
+		b.hasher.busy = true
+	}
+	e.mu.Unlock()
+	e.opts.Events.Send(image.Event{Kind: image.EventBlobAdvanced, Blob: b.Blob, Bytes: int64(len(p))})
+	if !hot {
+		return
+	}
+	e.feed(b, p)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.hasher.busy = false
+	e.hashOn(b)
+}
+
+// feed hashes p, which continues what is hashed. The caller has made the
+// hasher busy.
+func (e *engine) feed(b *blob, p []byte) {
+	if b.hasher.Hash == nil {
+		b.hasher.Hash = b.Blob.Digest.Algorithm().Hash()
+	}
+	_, _ = b.hasher.Write(p) // a hash returns no error
+	e.mu.Lock()
+	b.hasher.at += int64(len(p))
+	if e.inOrder() {
+		e.wake.Broadcast() // the reader may go on
+	}
+	e.mu.Unlock()
+}
+
+// hashOn starts hashing what lies beyond the frontier, where something does
+// and nobody is at it. The caller holds the lock.
+func (e *engine) hashOn(b *blob) {
+	at := b.hasher.at
+	if b.verified || b.hasher.busy || at < b.Blob.Size && b.written.end(at) == at {
+		return
+	}
+	b.hasher.busy = true
+	e.hashers.Go(func() { e.readBack(b) })
+}
+
+// readBack hashes what is written beyond the frontier, and ends the blob when
+// that was its last byte.
+func (e *engine) readBack(b *blob) {
+	if e.catchUp.Acquire(e.ctx, 1) != nil {
+		return // the transfer is over
+	}
+	defer e.catchUp.Release(1)
+	buf := make([]byte, 2*bufferSize)
+	for e.ctx.Err() == nil {
+		e.mu.Lock()
+		at, size := b.hasher.at, b.Blob.Size
+		n := min(b.written.end(at)-at, int64(len(buf)))
+		if n == 0 && at < size {
+			b.hasher.busy = false
+			e.mu.Unlock()
+			return
+		}
+		e.mu.Unlock()
+		if at == size {
+			e.conclude(b)
+			return
+		}
+		if _, err := io.ReadFull(io.NewSectionReader(b.Place, at, n), buf[:n]); err != nil {
+			e.fail(fmt.Errorf("read back blob %s: %w", b.Blob.Digest, err))
+			return
+		}
+		e.feed(b, buf[:n])
+	}
+}
+
+// conclude compares the digest of a blob that is whole. What an earlier run
+// left is not believed: where the digest is wrong and such bytes are in it,
+// they are fetched again.
+func (e *engine) conclude(b *blob) {
+	if b.hasher.Hash == nil {
+		e.feed(b, nil)
+	}
+	want := b.Blob.Digest
+	got := want.Algorithm().Encode(b.hasher.Sum(nil))
+	if got == want.Encoded() {
+		e.accept(b)
+		return
+	}
+	if err := b.Place.Forget(); err != nil {
+		e.fail(fmt.Errorf("forget blob %s: %w", want, err))
+		return
+	}
+	if b.resumed == 0 {
+		e.fail(fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
+			want, want.Algorithm(), got, image.ErrVerification))
+		return
+	}
+	e.startOver(b)
+}
+
+func (e *engine) accept(b *blob) {
+	if b.Verified != nil {
+		if err := b.Verified(); err != nil {
+			e.fail(fmt.Errorf("finish blob %s: %w", b.Blob.Digest, err))
+			return
+		}
+	}
+	e.begin(b)
+	e.opts.Events.Send(image.Event{Kind: image.EventBlobVerified, Blob: b.Blob})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.verified = true
+	e.resumed += b.resumed
+	e.left--
+	e.wake.Broadcast()
+}
+
+// startOver fetches again what the place no longer vouches for.
+func (e *engine) startOver(b *blob) {
+	written := newExtents(b.Place.Written(), b.Blob.Size)
+	e.opts.Events.Send(image.Event{Kind: image.EventNote, Blob: b.Blob,
+		Text: fmt.Sprintf("what an earlier run left of blob %s is damaged; fetching the damaged part again", b.Blob.Digest)})
+	e.opts.Events.Send(image.Event{Kind: image.EventBlobAdvanced, Blob: b.Blob, Bytes: written.sum() - b.Blob.Size})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.written, b.resumed = written, written.sum()
+	b.todo = written.gaps(b.Blob.Size)
+	b.hasher = hasher{}
+	e.wake.Broadcast()
+	e.hashOn(b)
+}
