@@ -147,6 +147,7 @@ func (e *engine) run() (Stats, error) {
 	stop()
 	e.cancel(nil)
 	<-pacer
+	e.opts.Events.Send(image.Event{Kind: image.EventDone})
 
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -222,7 +222,13 @@ func (e *engine) receive(ctx context.Context, c *claim, rng *image.Range, buf []
 		}
 		stall.Reset(e.opts.Stall)
 		n, err := rng.Body.Read(p)
+		if rng.Len < 0 && err == nil && at+int64(n) == c.Blob.Size {
+			err = endsHere(rng.Body, c.Blob)
+		}
 		stall.Stop() // neither our disk nor our own rate limit is a stall
+		if errors.Is(err, image.ErrVerification) {
+			return err
+		}
 		if n > 0 {
 			if err := e.keep(c, at, p[:n]); err != nil {
 				return err
@@ -241,6 +247,17 @@ func (e *engine) receive(ctx context.Context, c *claim, rng *image.Range, buf []
 			return nil
 		}
 	}
+}
+
+// endsHere reads the end of a body of unknown length, before its last bytes
+// are taken for the blob's.
+func endsHere(body io.Reader, blob image.Descriptor) error {
+	var more [1]byte
+	n, err := io.ReadFull(body, more[:])
+	if n > 0 {
+		return tooLong(blob)
+	}
+	return err
 }
 
 // done tells whether a thief has taken what is left of the claim. A claim

@@ -85,7 +85,7 @@ func (p *Partial) open(size int64, restart bool) error {
 	if err != nil {
 		return err
 	}
-	if found != nil && !found.lays(p.slots, size) {
+	if found != nil && !(found.lays(p.slots, size) && p.has(dataName)) {
 		if err := p.setAside(); err != nil {
 			return err
 		}
@@ -100,14 +100,23 @@ func (p *Partial) open(size int64, restart bool) error {
 	return p.salvage()
 }
 
+// has tells whether a file of the partial is there.
+func (p *Partial) has(name string) bool {
+	_, err := os.Lstat(p.path(name))
+	return err == nil
+}
+
 // setAside makes what is there the old data, from which blobs are salvaged.
-// The journal goes last: data without one are worth nothing.
+// The journal goes last: a run that finds one without its data knows that it
+// was killed right here, and that the data have gone ahead.
 func (p *Partial) setAside() error {
-	if err := p.discard(oldDataName, oldJournalName); err != nil {
-		return err
-	}
-	if err := os.Rename(p.path(dataName), p.path(oldDataName)); err != nil && !os.IsNotExist(err) {
-		return err
+	if p.has(dataName) {
+		if err := p.discard(oldDataName, oldJournalName); err != nil {
+			return err
+		}
+		if err := os.Rename(p.path(dataName), p.path(oldDataName)); err != nil {
+			return err
+		}
 	}
 	return os.Rename(p.path(journalName), p.path(oldJournalName))
 }
@@ -191,7 +200,7 @@ func (p *Partial) salvage() error {
 	defer data.Close()
 	for i, s := range old.slots {
 		to := slices.IndexFunc(p.slots, func(want Slot) bool { return want.Digest == s.Digest && want.Size == s.Size })
-		if to < 0 || len(p.places[to].records) > 0 { // not wanted, or carried over before
+		if to < 0 {
 			continue
 		}
 		if err := p.carry(io.NewSectionReader(data, s.Offset, s.Size), old.records[i], p.places[to]); err != nil {
@@ -204,6 +213,9 @@ func (p *Partial) salvage() error {
 
 func (p *Partial) carry(from io.ReaderAt, records []record, to *place) error {
 	for _, r := range records {
+		if slices.Contains(to.records, r) {
+			continue // carried over by a run that was killed
+		}
 		buf := make([]byte, r.Len)
 		if _, err := from.ReadAt(buf, r.Off); err != nil {
 			return err
