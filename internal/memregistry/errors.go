@@ -1,0 +1,32 @@
+package memregistry
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// errorBody is the body of every error (distribution spec, "Error Codes").
+type errorBody struct {
+	Errors []errorItem `json:"errors"`
+}
+
+type errorItem struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, errorBody{[]errorItem{{Code: code, Message: message}}})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only this package's own types come here
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // net/http drops it for HEAD
+}
