@@ -1,0 +1,232 @@
+package ui
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// progress counts one transfer.
+type progress struct {
+	active   bool
+	began    time.Time
+	sampled  time.Time
+	blobs    int
+	verified int
+	total    int64 // bytes of all blobs
+	have     int64 // of them, there before the transfer
+	done     int64 // of them, in place now
+	fetched  int64 // over the network, what was fetched twice counted twice
+	speed    rate
+
+	byDigest map[digest.Digest]*blob
+	order    []*blob // in the order they started; of the verified the last few
+	whole    int     // verified ones in order
+}
+
+// blob counts one blob.
+type blob struct {
+	image.Descriptor
+	have     int64
+	done     int64
+	fetched  int64
+	moved    bool // has ever advanced
+	retrying bool // has not advanced since its last failure
+	verified bool
+	speed    rate
+}
+
+// Verified blobs are kept for display up to this many: no terminal is higher.
+const keepWhole = 200
+
+// take counts e.
+func (p *progress) take(e image.Event, now time.Time) {
+	switch e.Kind {
+	case image.EventPlanned:
+		*p = progress{
+			active: true, began: now, sampled: now,
+			blobs: e.Blobs, total: e.Bytes, have: e.Have, done: e.Have,
+			byDigest: map[digest.Digest]*blob{},
+		}
+	case image.EventBlobStarted:
+		if b := p.blob(e.Blob); b != nil {
+			b.have, b.done = e.Have, e.Have
+		}
+	case image.EventBlobAdvanced:
+		p.done += e.Bytes
+		p.fetched += max(e.Bytes, 0)
+		if b := p.blob(e.Blob); b != nil {
+			b.done += e.Bytes
+			b.fetched += max(e.Bytes, 0)
+			b.moved, b.retrying = true, false
+		}
+	case image.EventRetry:
+		if b := p.byDigest[e.Blob.Digest]; b != nil {
+			b.retrying = true
+		}
+	case image.EventBlobVerified:
+		p.verify(p.blob(e.Blob))
+	case image.EventDone:
+		p.active = false
+	}
+}
+
+// blob returns what is counted for d, from now on if it is new; nil where
+// there is no transfer.
+func (p *progress) blob(d image.Descriptor) *blob {
+	if !p.active {
+		return nil
+	}
+	b := p.byDigest[d.Digest]
+	if b == nil {
+		b = &blob{Descriptor: d}
+		p.byDigest[d.Digest] = b
+		p.order = append(p.order, b)
+	}
+	return b
+}
+
+// verify marks b as whole and forgets the oldest such one where there are many.
+func (p *progress) verify(b *blob) {
+	if b == nil || b.verified {
+		return
+	}
+	b.verified, b.retrying, b.done = true, false, b.Size
+	p.verified++
+	p.whole++
+	if p.whole <= keepWhole {
+		return
+	}
+	for i, old := range p.order {
+		if old.verified {
+			p.order = append(p.order[:i], p.order[i+1:]...)
+			p.whole--
+			return
+		}
+	}
+}
+
+// sample brings the speeds up to now.
+func (p *progress) sample(now time.Time) {
+	dt := now.Sub(p.sampled).Seconds()
+	if !p.active || dt <= 0 {
+		return
+	}
+	p.sampled = now
+	p.speed.sample(p.fetched, dt)
+	for _, b := range p.order {
+		if !b.verified {
+			b.speed.sample(b.fetched, dt)
+		}
+	}
+}
+
+// percent returns how much is done of 100; 100 only when all is.
+func (p *progress) percent() int {
+	switch {
+	case p.done >= p.total:
+		return 100
+	case p.done <= 0:
+		return 0
+	}
+	return int(float64(p.done) / float64(p.total) * 100)
+}
+
+// left tells how long the rest takes at the speed of late, rounded up to
+// seconds; false if nobody knows.
+func (p *progress) left() (time.Duration, bool) {
+	speed := p.speed.perSecond()
+	if speed == 0 {
+		return 0, false
+	}
+	s := math.Ceil(float64(max(p.total-p.done, 0)) / float64(speed))
+	if s > 99*3600 {
+		return 0, false
+	}
+	return time.Duration(s) * time.Second, true
+}
+
+// resumed returns how many of the bytes in place no fetch has brought.
+func (p *progress) resumed() int64 {
+	return min(p.have, max(p.done-p.fetched, 0))
+}
+
+// line tells in one line where the transfer stands.
+func (p *progress) line() string {
+	s := fmt.Sprintf("%s of %s (%d%%), %s/s", Size(p.done), Size(p.total), p.percent(), Size(p.speed.perSecond()))
+	if left, ok := p.left(); ok {
+		s += ", " + Duration(left) + " left"
+	}
+	return s
+}
+
+// summary tells in one line how the transfer went; nothing where there was
+// nothing to transfer.
+func (p *progress) summary(now time.Time) string {
+	if p.total == 0 && p.done == 0 {
+		return ""
+	}
+	there := Size(p.resumed()) + " were there already"
+	took := now.Sub(p.began)
+	speed := ""
+	if s := took.Seconds(); s > 0 && p.fetched > 0 {
+		speed = ", " + Size(int64(float64(p.fetched)/s)) + "/s"
+	}
+	var s string
+	switch {
+	case p.done < p.total:
+		s = fmt.Sprintf("stopped at %s of %s (%d%%) after %s%s", Size(p.done), Size(p.total), p.percent(), Duration(took), speed)
+	case p.fetched == 0:
+		return "nothing to fetch, " + there
+	default:
+		s = fmt.Sprintf("%s fetched in %s%s", Size(p.fetched), Duration(took), speed)
+	}
+	if p.resumed() > 0 {
+		s += ", " + there
+	}
+	return s
+}
+
+// retryLine tells what failed and when it is tried again.
+func retryLine(e image.Event) string {
+	s := "trying again"
+	if e.Wait > 0 {
+		s += " in " + Duration(e.Wait)
+	}
+	if e.Blob.Digest != "" {
+		s += ", " + shortDigest(e.Blob.Digest)
+	}
+	if e.Text != "" {
+		s += ": " + e.Text
+	}
+	return s
+}
+
+// rate is an average over the last few seconds, in which what is t seconds
+// old weighs e^(-t/memory).
+type rate struct {
+	last           int64
+	bytes, seconds float64
+}
+
+const memory = 4 // seconds
+
+// sample counts that the bytes have come to n, dt seconds after the last time.
+func (r *rate) sample(n int64, dt float64) {
+	fade := math.Exp(-dt / memory)
+	r.bytes = r.bytes*fade + float64(n-r.last)
+	r.seconds = r.seconds*fade + dt
+	r.last = n
+}
+
+// perSecond returns the average; 0 before the first sample.
+func (r *rate) perSecond() int64 {
+	if r.seconds == 0 {
+		return 0
+	}
+	return int64(math.Round(r.bytes / r.seconds))
+}
