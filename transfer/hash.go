@@ -5,6 +5,7 @@ import (
 	"hash"
 	"io"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 
@@ -73,6 +74,9 @@ func (e *engine) hashOn(b *blob) {
 	e.hashers.Go(func() { e.readBack(b) })
 }
 
+// readBackBuffers are used again: readers-back come and go with the frontier.
+var readBackBuffers = sync.Pool{New: func() any { return new([2 * bufferSize]byte) }}
+
 // readBack hashes what is written beyond the frontier, and ends the blob when
 // that was its last byte.
 func (e *engine) readBack(b *blob) {
@@ -80,7 +84,8 @@ func (e *engine) readBack(b *blob) {
 		return // the transfer is over
 	}
 	defer e.catchUp.Release(1)
-	buf := make([]byte, 2*bufferSize)
+	buf := readBackBuffers.Get().(*[2 * bufferSize]byte)[:]
+	defer func() { readBackBuffers.Put((*[2 * bufferSize]byte)(buf)) }()
 	for e.ctx.Err() == nil {
 		e.mu.Lock()
 		at, size := b.hasher.at, b.Blob.Size

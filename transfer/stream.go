@@ -10,7 +10,7 @@ import (
 const (
 	// windowSize is how far the engine fetches ahead of a stream's reader:
 	// the memory that a stream takes.
-	windowSize = 32 << 20
+	windowSize = 24 << 20
 	// held is how many of a blob's last bytes the reader gets only after the
 	// blob's digest proved right.
 	held = 64 << 10

@@ -1,0 +1,80 @@
+package davit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+
+	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/demo"
+	"github.com/davit-cli/davit/internal/memregistry"
+	"github.com/davit-cli/davit/registry"
+)
+
+// exampleRegistry is a registry on loopback that holds davit's demo image.
+func exampleRegistry() (host string, stop func()) {
+	content, err := demo.Build()
+	if err != nil {
+		log.Fatal(err)
+	}
+	reg := memregistry.New()
+	content.AddTo(reg)
+	server := httptest.NewServer(reg)
+	return server.Listener.Addr().String(), server.Close
+}
+
+// Pull an image into a file that docker load takes.
+func ExamplePull() {
+	host, stop := exampleRegistry()
+	defer stop()
+	dir, err := os.MkdirTemp("", "davit")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	result, err := davit.Pull(context.Background(), host+"/davit/demo:latest", davit.PullOptions{
+		Platform: "linux/arm64",
+		Output:   filepath.Join(dir, "demo.tar"),
+		Tag:      "demo:arm",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(filepath.Base(result.Path), result.Platform)
+	// Output: demo.tar linux/arm64
+}
+
+// Pull an image into a pipe, here one that only counts.
+func ExamplePull_stream() {
+	host, stop := exampleRegistry()
+	defer stop()
+
+	r, w := io.Pipe()
+	go func() {
+		_, err := davit.Pull(context.Background(), host+"/davit/demo", davit.PullOptions{Stream: w})
+		w.CloseWithError(err)
+	}()
+	n, err := io.Copy(io.Discard, r)
+	fmt.Println(n > 12<<20, err)
+	// Output: true <nil>
+}
+
+// Errors tell what a caller branches on; events tell of progress.
+func ExamplePull_errors() {
+	host, stop := exampleRegistry()
+	defer stop()
+
+	_, err := davit.Pull(context.Background(), host+"/davit/demo:no-such-tag", davit.PullOptions{
+		Registry: registry.Options{PlainHTTP: true},
+		Events:   func(image.Event) {},
+	})
+	fmt.Println(errors.Is(err, image.ErrNotFound))
+	// Output: true
+}
