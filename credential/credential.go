@@ -16,6 +16,10 @@ type Credential struct {
 	// Source tells where the credential came from, for messages: "--username",
 	// "DAVIT_USERNAME", "/root/.docker/config.json". Never a secret.
 	Source string
+	// Stored says that the credential was found lying about and not given for
+	// this command: where it turns out to be wrong, a public image may still be
+	// had without it.
+	Stored bool
 }
 
 // Anonymous tells whether there is nothing to show.
@@ -23,8 +27,36 @@ func (c Credential) Anonymous() bool {
 	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == ""
 }
 
+// String tells the source and never a secret, so that a Credential may be printed.
+func (c Credential) String() string {
+	if c.Anonymous() {
+		return "no credential"
+	}
+	return "credential from " + c.Source
+}
+
+// GoString is String, so that %#v shows no secret either.
+func (c Credential) GoString() string { return c.String() }
+
 // Provider finds the credential for a repository of a registry, named as
 // references name it (docker.io, localhost:5000). Nothing known is the zero
 // Credential and no error. An error means that a credential is configured but
 // could not be had: a caller must not go on as somebody else.
 type Provider func(ctx context.Context, registry, repository string) (Credential, error)
+
+// Chain asks the providers in order. The first credential or error is the
+// answer. Nil providers are passed over.
+func Chain(providers ...Provider) Provider {
+	return func(ctx context.Context, registry, repository string) (Credential, error) {
+		for _, p := range providers {
+			if p == nil {
+				continue
+			}
+			c, err := p(ctx, registry, repository)
+			if err != nil || !c.Anonymous() {
+				return c, err
+			}
+		}
+		return Credential{}, nil
+	}
+}

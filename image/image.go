@@ -42,7 +42,8 @@ type Image struct {
 	// Layers are the manifest's layers, the lowest first. One layer may stand
 	// there more than once.
 	Layers []Descriptor
-	// Platform is the image's platform as its config tells it.
+	// Platform is the image's platform as its config tells it, in containerd's
+	// normal form.
 	Platform Platform
 	// Source is where the layers are fetched from.
 	Source Source

@@ -93,10 +93,12 @@ func (v *resolver) resolve(ctx context.Context) (Image, error) {
 		}
 		return img, nil
 	}
-	if img.Platform, err = v.readConfig(config, len(manifest.Layers)); err != nil {
+	platform, err := v.readConfig(config, len(manifest.Layers))
+	if err != nil {
 		return Image{}, fmt.Errorf("read config %s: %w", config.Digest, err)
 	}
-	return img, v.checkPlatform(img.Platform)
+	img.Platform = v.settle(platform)
+	return img, v.checkPlatform(platform)
 }
 
 // fetchRoot fetches what the reference names, and settles its tag.
@@ -336,6 +338,18 @@ func (v *resolver) readConfig(config Content, layers int) (Platform, error) {
 		p.OS = "linux"
 	}
 	return p, nil
+}
+
+// settle is the platform that an image is called by: the variant that its
+// config leaves out is the index's, and arm64/v8 is arm64.
+func (v *resolver) settle(p Platform) Platform {
+	if p.Variant == "" && v.told != nil && normalize(*v.told).Architecture == normalize(p).Architecture {
+		p.Variant = v.told.Variant
+	}
+	if p.Variant == "" {
+		return p // containerd's normal form of arm would be arm/v7
+	}
+	return normalize(p)
 }
 
 // checkPlatform compares the platform that the config tells with the wanted

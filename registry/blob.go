@@ -1,0 +1,169 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
+)
+
+// OpenRange opens n bytes of a blob from offset off, with one attempt: only
+// challenges, redirects and signed URLs that have expired are seen to inside.
+// The whole blob (off 0, n its size) is asked for without a range, so that
+// this is what to call after an image.NoRangeError.
+//
+// The first request for a blob finds out where the registry redirects to;
+// requests that come meanwhile wait for it, and later ones go straight there.
+//
+// Errors: an image.NoRangeError where the host answers a range with something
+// else; an image.RetryError where it asks for a pause or is in trouble; an
+// *Error that wraps image.ErrNotFound, image.ErrUnauthorized or a sentinel of
+// this package; ctx's own.
+func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
+	if err := ref.CheckDigest(blob.Digest); err != nil {
+		return nil, fmt.Errorf("get blob of %s: %w", r.name, err)
+	}
+	step := "get blob " + r.name + "@" + blob.Digest.String()
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	ranged := off != 0 || n != blob.Size
+	if ranged {
+		if off < 0 || n <= 0 || off+n < 0 {
+			return nil, fmt.Errorf("%s: there is no range of %d bytes from %d", step, n, off)
+		}
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	}
+	resp, at, err := r.openBlob(ctx, step, blob.Digest.String(), header)
+	if err != nil {
+		return nil, err
+	}
+	got, err := readRange(resp, off, n, ranged)
+	switch {
+	case err != nil:
+		_ = resp.Body.Close()
+		failure := r.client.failure(step, resp.Request, err)
+		if ranged {
+			failure = &image.NoRangeError{Host: at.url.Host, Err: failure}
+		}
+		return nil, failure
+	case got != nil:
+		return got, nil
+	}
+	failure := r.client.refusal(step, resp, at.purpose(), "")
+	if meansNoRanges(resp.StatusCode, header) {
+		failure = &image.NoRangeError{Host: at.url.Host, Err: failure}
+	}
+	return nil, failure
+}
+
+// openBlob sends a GET to where the blob is. The answer may be a refusal.
+func (r *Repository) openBlob(ctx context.Context, step, digest string, header http.Header) (*http.Response, location, error) {
+	for fresh := false; ; fresh = true {
+		found, mine, err := r.blobs.find(ctx, digest)
+		if err != nil {
+			return nil, found, err
+		}
+		if mine != nil {
+			return r.searchBlob(ctx, step, digest, header, mine)
+		}
+		resp, at, err := r.client.get(ctx, step, found, header, false)
+		if err != nil {
+			var failed *Error
+			if errors.As(err, &failed) && failed.Status == 0 {
+				r.blobs.forget(digest, found) // the registry may know a host that answers
+			}
+			return nil, at, err
+		}
+		redirected := !found.authorize || found.url.Path != r.blobPath(digest)
+		if fresh || !redirected || !hasExpired(resp.StatusCode) {
+			return resp, at, nil
+		}
+		discard(resp)
+		r.blobs.forget(digest, found)
+	}
+}
+
+// searchBlob asks the registry for the blob and ends the search with where
+// that led to.
+func (r *Repository) searchBlob(ctx context.Context, step, digest string, header http.Header, mine *search) (*http.Response, location, error) {
+	resp, at, err := r.client.get(ctx, step, r.client.registryURL(r.blobPath(digest)), header, false)
+	if err == nil && resp.StatusCode/100 != 2 && !meansNoRanges(resp.StatusCode, header) {
+		err = r.client.refusal(step, resp, at.purpose(), "")
+	}
+	r.blobs.end(ctx, digest, mine, at, err)
+	if err != nil {
+		return nil, at, err
+	}
+	if !at.authorize {
+		r.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: "blob " + digest + " is served by " + at.url.Host})
+	}
+	return resp, at, nil
+}
+
+func (r *Repository) blobPath(digest string) string {
+	return "/v2/" + r.name + "/blobs/" + digest
+}
+
+// hasExpired tells whether a signed URL that was good before may be so no more.
+func hasExpired(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	}
+	return false
+}
+
+// meansNoRanges tells whether a refusal is of the range and not of the blob.
+func meansNoRanges(status int, header http.Header) bool {
+	return header.Get("Range") != "" && (status == http.StatusRequestedRangeNotSatisfiable || status == http.StatusBadRequest)
+}
+
+// readRange says what resp is a range of. It is nil for a refusal. An error
+// says that the answer is not one to the question.
+func readRange(resp *http.Response, off, n int64, ranged bool) (*image.Range, error) {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return &image.Range{
+			Body: resp.Body, Total: resp.ContentLength, Len: resp.ContentLength, Host: resp.Request.URL.Host,
+		}, nil
+	case http.StatusPartialContent:
+	default:
+		return nil, nil
+	}
+	start, end, total, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	switch {
+	case !ok:
+		return nil, errors.New("it answers 206 without a readable Content-Range")
+	case start != off || ranged && end-start >= n:
+		return nil, fmt.Errorf("asked for %d bytes from %d, it sends %d from %d", n, off, end-start+1, start)
+	case resp.ContentLength >= 0 && resp.ContentLength != end-start+1:
+		return nil, errors.New("its Content-Range and Content-Length contradict each other")
+	}
+	return &image.Range{Body: resp.Body, Start: start, Total: total, Len: end - start + 1, Host: resp.Request.URL.Host}, nil
+}
+
+// parseContentRange reads "bytes 0-99/1234"; total is -1 for "*" (RFC 9110,
+// section 14.4).
+func parseContentRange(value string) (start, end, total int64, ok bool) {
+	unit, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
+	positions, size, found := strings.Cut(strings.TrimSpace(rest), "/")
+	first, last, dashed := strings.Cut(positions, "-")
+	start, err1 := parsePosition(first)
+	end, err2 := parsePosition(last)
+	total, err3 := int64(-1), error(nil)
+	if size != "*" {
+		total, err3 = parsePosition(size)
+	}
+	ok = strings.EqualFold(unit, "bytes") && found && dashed && errors.Join(err1, err2, err3) == nil &&
+		start <= end && (total < 0 || end < total)
+	return start, end, total, ok
+}
+
+func parsePosition(digits string) (int64, error) {
+	position, err := strconv.ParseUint(digits, 10, 62)
+	return int64(position), err //nolint:gosec // it has 62 bits
+}

@@ -1,0 +1,201 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxRedirects is how many redirects of one request are followed.
+const maxRedirects = 10
+
+// client sends requests for one repository: to the registry, to where that
+// redirects, and to the realm that gives tokens.
+type client struct {
+	opts       Options
+	host       string // the registry's, as its URLs have it: host or host:port
+	scheme     *scheme
+	auth       *authorizer
+	transports *transports
+	backoff    time.Duration // before the first retry
+
+	contacted sync.Map                   // hosts that have answered
+	address   atomic.Pointer[netip.Addr] // where the registry was last reached without a proxy
+}
+
+// location is where an answer came from: its URL, which may be a secret, and
+// whether the registry's credential may be shown there.
+type location struct {
+	url       *url.URL
+	authorize bool
+}
+
+// registryURL is a URL on the registry. Its scheme holds once the first answer
+// has come.
+func (c *client) registryURL(path string) location {
+	return location{&url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, true}
+}
+
+// atRegistry tells whether u has the registry's scheme, host and port.
+func (c *client) atRegistry(u *url.URL) bool {
+	return sameOrigin(u, &url.URL{Scheme: c.scheme.now(), Host: c.host})
+}
+
+// get sends a GET and follows its redirects, answering the registry's
+// challenge on the way. The answer may have any status but a redirect's; the
+// caller closes its body. The credential is shown to the registry alone, and
+// no more once a redirect has led away from it.
+//
+// With strict, a redirect from HTTPS to HTTP is refused: for what no digest
+// vouches for.
+func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
+	for range maxRedirects + 1 {
+		resp, err := c.hop(ctx, step, at, header)
+		if err != nil {
+			return nil, at, err
+		}
+		at.url = resp.Request.URL
+		if !isRedirect(resp) {
+			return resp, at, nil
+		}
+		discard(resp)
+		next, err := redirectTarget(resp)
+		if err != nil {
+			return nil, at, c.failure(step, resp.Request, err)
+		}
+		if strict && at.url.Scheme == "https" && next.Scheme == "http" {
+			return nil, at, c.failure(step, resp.Request, fmt.Errorf("it redirects from HTTPS to HTTP, on %s", next.Host))
+		}
+		at = location{next, at.authorize && c.atRegistry(next)}
+	}
+	return nil, at, &Error{Step: step, Method: http.MethodGet, Host: at.url.Host, Path: at.url.Path,
+		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}
+}
+
+// hop sends one GET, a second time where a challenge was to be answered first.
+func (c *client) hop(ctx context.Context, step string, at location, header http.Header) (*http.Response, error) {
+	send := func(authorization string) (*http.Response, error) {
+		req := (&http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		if at.authorize {
+			return c.sendToRegistry(step, req)
+		}
+		return c.send(step, req, c.transports.to(at.url))
+	}
+	if !at.authorize {
+		return send("")
+	}
+	shown, err := c.auth.authorization(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := send(shown)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	challenges := parseChallenges(resp.Header)
+	answer, err := c.auth.answer(ctx, challenges, shown)
+	if err != nil {
+		discard(resp)
+		return nil, err
+	}
+	if answer == "" {
+		return resp, nil // nothing more to show: the refusal stands
+	}
+	discard(resp)
+	return send(answer)
+}
+
+// send makes one round trip. An error is an *Error, or ctx's own.
+func (c *client) send(step string, req *http.Request, transport http.RoundTripper) (*http.Response, error) {
+	req.Header.Set("User-Agent", c.opts.UserAgent)
+	c.traceRequest(req)
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		c.traceFailure(req, err)
+		return nil, c.failure(step, req, err)
+	}
+	resp.Request = req
+	c.contacted.Store(req.URL.Host, true)
+	c.traceAnswer(resp)
+	return resp, nil
+}
+
+// sendToRegistry is send, for URLs on the registry: it finds out which scheme
+// the registry speaks where that is open, and notes where it was reached.
+func (c *client) sendToRegistry(step string, req *http.Request) (*http.Response, error) {
+	if c.transports.direct(req.URL) {
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) {
+				if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok {
+					address := tcp.AddrPort().Addr().Unmap()
+					c.address.Store(&address)
+				}
+			},
+		}))
+	}
+	return c.scheme.settle(req, func(req *http.Request) (*http.Response, error) {
+		return c.send(step, req, c.transports.to(req.URL))
+	})
+}
+
+func isRedirect(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// redirectTarget is the URL that resp redirects to, without user and fragment.
+// Errors do not repeat it: it may be signed.
+func redirectTarget(resp *http.Response) (*url.URL, error) {
+	where := resp.Header.Get("Location")
+	if where == "" {
+		return nil, fmt.Errorf("it answers %s without a Location", statusText(resp.StatusCode))
+	}
+	next, err := resp.Request.URL.Parse(where)
+	if err != nil || next.Hostname() == "" {
+		return nil, fmt.Errorf("it redirects to what is no URL")
+	}
+	if next.Scheme != "http" && next.Scheme != "https" {
+		return nil, fmt.Errorf("it redirects to a URL of scheme %q", clean(next.Scheme, 20))
+	}
+	next.User, next.Fragment, next.RawFragment = nil, "", ""
+	return next, nil
+}
+
+// sameOrigin tells whether scheme, host and port are equal.
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
+}
+
+func portOf(u *url.URL) string {
+	switch port := u.Port(); {
+	case port != "":
+		return port
+	case u.Scheme == "http":
+		return "80"
+	default:
+		return "443"
+	}
+}
+
+// discard closes the body of an answer that is not wanted; a short one is read
+// first, so that the connection can be used again.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 4096)
+	_ = resp.Body.Close()
+}

@@ -1,0 +1,63 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// maxMetadata is the size in bytes of the largest manifest or page of tags
+// that is taken: what registries must take at least (OCI distribution-spec,
+// "Pushing Manifests").
+const maxMetadata = 4 << 20
+
+// fetch sends a metadata request of oras-go's, with retries, and reads the
+// whole answer. What oras-go is given of it is up to the caller: it never sees
+// a refusal.
+func (r *Repository) fetch(step string, asked *http.Request) (*http.Response, []byte, error) {
+	c := r.client
+	if asked.Method != http.MethodGet || asked.Body != nil && asked.Body != http.NoBody {
+		return nil, nil, fmt.Errorf("%s: %s requests are not for reading", step, asked.Method)
+	}
+	ctx := asked.Context()
+	var resp *http.Response
+	var body []byte
+	err := c.retry(ctx, func() error {
+		at := c.registryURL(asked.URL.Path)
+		at.url.RawQuery = asked.URL.RawQuery
+		var err error
+		if resp, at, err = c.get(ctx, step, at, asked.Header, true); err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return c.refusal(step, resp, at.purpose(), "")
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if resp.ContentLength > maxMetadata {
+			return c.failure(step, resp.Request, tooLargeError(maxMetadata))
+		}
+		if body, err = readAll(resp.Body, maxMetadata); err != nil {
+			return c.failure(step, resp.Request, err)
+		}
+		return nil
+	})
+	return resp, body, err
+}
+
+// asWhole is an answer for oras-go: with a length, and a body that is read.
+func asWhole(asked *http.Request, header http.Header, body []byte) *http.Response {
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+		Request: asked,
+	}
+}
+
+func (at location) purpose() purpose {
+	if at.authorize {
+		return purposeRegistry
+	}
+	return purposeStorage
+}

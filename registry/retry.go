@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/davit-cli/davit/image"
+)
+
+const (
+	// MaxRetryAfter is the longest pause that a server is granted: what a
+	// Retry-After asks for beyond it is taken as this.
+	MaxRetryAfter = 5 * time.Minute
+	// maxBackoff is the longest pause of our own accord.
+	maxBackoff = 30 * time.Second
+)
+
+// retry calls try until it succeeds, fails of something that will not pass, or
+// has failed opts.Retries times more than once. Between two tries it waits
+// twice as long as before, or for as long as the server asks.
+func (c *client) retry(ctx context.Context, try func() error) error {
+	for tries := 0; ; tries++ {
+		err := try()
+		if err == nil || ctx.Err() != nil || tries >= c.opts.Retries {
+			return err
+		}
+		wait := min(c.backoff<<min(tries, 20), maxBackoff)
+		wait += time.Duration(rand.Int64N(int64(wait)/4 + 1)) //nolint:gosec // spreads many clients
+		var busy *image.RetryError
+		var failed *Error
+		switch {
+		case errors.As(err, &busy):
+			wait = max(wait, busy.After)
+		case errors.As(err, &failed) && failed.transient:
+		default:
+			return err
+		}
+		c.opts.Events.Send(image.Event{Kind: image.EventRetry, Text: err.Error(), Wait: wait})
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// mayPass tells whether the same request may succeed later.
+func mayPass(status int) bool {
+	return isBusy(status) || status == http.StatusRequestTimeout || status >= 500
+}
+
+func isBusy(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+}
+
+// retryAfter is the pause that a server asks for, in seconds or as a date (RFC
+// 9110, section 10.2.3), at most MaxRetryAfter. 0 where it asks for none.
+func retryAfter(header http.Header) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(seconds, uint64(MaxRetryAfter/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now := time.Now()
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = date // the server's clock, which the pause is by
+	}
+	return min(max(at.Sub(now), 0), MaxRetryAfter)
+}
