@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/registry"
+)
+
+func TestExitCodes(t *testing.T) {
+	running, cancelled := context.Background(), cancelledBy(nil)
+	for _, test := range []struct {
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{running, errors.New("x"), 1},
+		{running, usagef("x"), 2},
+		{running, fmt.Errorf("a: %w", image.ErrNotFound), 3},
+		{running, fmt.Errorf("a: %w", &image.PlatformError{}), 3},
+		{running, fmt.Errorf("a: %w", image.ErrUnauthorized), 4},
+		{running, fmt.Errorf("a: %w", image.ErrVerification), 5},
+		{running, failure{err: fmt.Errorf("a: %w", image.ErrVerification)}, 5},
+		{running, context.DeadlineExceeded, 1}, // of a request, not of the command
+		{cancelled, errors.New("x"), 130},
+		{cancelledBy(&Interrupted{os.Interrupt}), errors.New("x"), 130},
+		{cancelledBy(&Interrupted{syscall.SIGTERM}), context.Canceled, 143},
+	} {
+		if got := exitCode(test.ctx, test.err); got != test.want {
+			t.Errorf("%v: exit code %d, want %d", test.err, got, test.want)
+		}
+	}
+}
+
+func cancelledBy(cause error) context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(cause)
+	return ctx
+}
+
+func TestHints(t *testing.T) {
+	hub := circumstances{registry: "docker.io", resumable: true}
+	other := circumstances{registry: "registry.lan:5000", resumable: true}
+	stream := circumstances{registry: "registry.lan:5000", fetching: true}
+	busy := &image.RetryError{Busy: true, Err: errors.New("429")}
+	for _, test := range []struct {
+		err  error
+		c    circumstances
+		want string // "" for no hint
+	}{
+		{fmt.Errorf("write: %w", syscall.ENOSPC), other, "make room"},
+		{fmt.Errorf("write: %w", partial.ErrNoSpace), other, "goes on from there"},
+		{fmt.Errorf("open: %w", syscall.EACCES), other, "-o FILE"},
+		{fmt.Errorf("open: %w", syscall.EROFS), other, "-o FILE"},
+		{fmt.Errorf("open: %w", partial.ErrLocked), other, "-o FILE"},
+		{busy, hub, "docker login"},
+		{busy, other, "fewer requests"},
+		{errors.New("nobody knows"), other, ""},
+		{errors.New("nobody knows"), circumstances{resumable: true, fetching: true}, "goes on from there"},
+		{errors.New("nobody knows"), stream, "run the same command again"},
+		{io.ErrUnexpectedEOF, other, "goes on from there"},
+		{fmt.Errorf("x: %w", image.ErrUnauthorized), hub, "docker login,"},
+		{fmt.Errorf("x: %w", image.ErrUnauthorized), other, "docker login registry.lan:5000,"},
+		{fmt.Errorf("x: %w", registry.ErrProxy), other, "NO_PROXY"},
+		{&image.PlatformError{}, other, ""},
+	} {
+		got := hint(test.err, test.c)
+		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
+			t.Errorf("%v: hint %q, want %q", test.err, got, test.want)
+		}
+	}
+	if got := hint(errors.New("x"), stream); strings.Contains(got, "goes on") {
+		t.Errorf("a stream does not go on: %q", got)
+	}
+}
+
+// Whatever an error has in it, it is one line without control characters; only
+// a list of platforms has lines of its own.
+func TestErrorText(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("a\nhint: b\x1b[2J\u009b\r\tc"), "a hint: b[2J c"},
+		{errors.New("a\u202eb \u2028 c\xff"), "ab c\uFFFD"},
+		{fmt.Errorf("pull\nx: %w", &image.PlatformError{
+			Want: image.Platform{OS: "linux", Architecture: "amd64"},
+			Available: []image.Descriptor{{
+				Digest:   "sha256:abc",
+				Platform: &image.Platform{OS: "linux", Architecture: "arm\n64"},
+			}},
+		}), "pull x: there is no image for linux/amd64; choose one of these:\n" +
+			"  --platform linux/arm64   # digest sha256:abc"},
+	} {
+		if got := text(test.err); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
+
+func TestByteRate(t *testing.T) {
+	for s, want := range map[string]int64{
+		"0": 0, "1": 1, "500K": 500 << 10, "500k": 500 << 10, "5M": 5 << 20, "1.5M": 3 << 19, "1G": 1 << 30, "5MB": 5 << 20, "5MiB": 5 << 20,
+		"": -1, "M": -1, "-1": -1, "fast": -1, "5X": -1, "1e30": -1, "99999999P": -1, "NaN": -1,
+	} {
+		var r byteRate
+		err := r.Set(s)
+		if want < 0 && err == nil {
+			t.Errorf("%q is %d, want an error", s, r)
+		}
+		if want >= 0 && (err != nil || int64(r) != want) {
+			t.Errorf("%q is %d (%v), want %d", s, r, err, want)
+		}
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for s, want := range map[string]string{
+		"davit-demo.tar": "davit-demo.tar", "/tmp/a_b,c.tar": "/tmp/a_b,c.tar",
+		"a b": "'a b'", "": "''", "it's": `'it'\''s'`, "$(x)": "'$(x)'", "a;b": "'a;b'", "ä": "'ä'",
+	} {
+		if got := shellWord(s); got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+}
+
+// The verification at the end of davit demo finds every kind of wrong archive.
+func TestVerifyArchive(t *testing.T) {
+	const hello = "blobs/sha256/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	for _, test := range []struct {
+		name    string
+		entries map[string]string
+		cut     int // bytes missing at the end
+		right   bool
+	}{
+		{name: "right", entries: map[string]string{hello: "hello", "index.json": "{}"}, right: true},
+		{name: "another content", entries: map[string]string{hello: "hellO"}},
+		{name: "another size", entries: map[string]string{hello: "hello!"}},
+		{name: "no digest", entries: map[string]string{"blobs/sha256/2cf2": "hello"}},
+		{name: "no algorithm", entries: map[string]string{"blobs/md5/5d41402abc4b2a76b9719d911017c592": "hello"}},
+		{name: "no blobs", entries: map[string]string{"index.json": "{}"}},
+		{name: "cut", entries: map[string]string{hello: "hello"}, cut: 1024 + 510},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			for name, body := range test.entries {
+				if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body))}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(w, body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "a.tar")
+			if err := os.WriteFile(path, b.Bytes()[:b.Len()-test.cut], 0o666); err != nil {
+				t.Fatal(err)
+			}
+			blobs, size, err := verifyArchive(context.Background(), path)
+			if test.right != (err == nil) {
+				t.Fatalf("error %v", err)
+			}
+			if test.right && (blobs != 1 || size != 5) {
+				t.Errorf("%d blobs of %d bytes", blobs, size)
+			}
+			if err != nil && test.cut == 0 && !errors.Is(err, image.ErrVerification) {
+				t.Errorf("%v is no ErrVerification", err)
+			}
+		})
+	}
+	if _, _, err := verifyArchive(cancelledBy(nil), os.DevNull); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestBuild(t *testing.T) {
+	b := build{Go: "go1.26", OS: "linux", Arch: "amd64"}
+	b.add(&debug.BuildInfo{
+		Main: debug.Module{Version: "v1.2.3"},
+		Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "0123456789abcdef"},
+			{Key: "vcs.time", Value: "2026-11-01T00:00:00Z"},
+			{Key: "vcs.modified", Value: "true"},
+		},
+	})
+	if got, want := b.line(), "v1.2.3 (0123456789ab, modified) go1.26 linux/amd64"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	// What the linker set goes before what the toolchain knows.
+	b = build{Version: "v9"}
+	b.add(&debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}})
+	if b.Version != "v9" {
+		t.Errorf("version %s, want v9", b.Version)
+	}
+}
+
+// A result that cannot be printed is an error: a script must not go on as if
+// it had the line.
+func TestResultCannotBePrinted(t *testing.T) {
+	var stderr bytes.Buffer
+	if code := Main(context.Background(), []string{"version"}, nil, full{}, &stderr); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	if code := Main(context.Background(), []string{"version", "--json"}, nil, full{}, &stderr); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	if !strings.Contains(stderr.String(), "davit: ") {
+		t.Errorf("stderr: %q", stderr.String())
+	}
+}
+
+// full is a file on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }

@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/davit-cli/davit/credential"
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/ui"
+	"github.com/davit-cli/davit/ref"
+	"github.com/davit-cli/davit/registry"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// The flags that several commands have. Each group adds itself to a command's
+// flags, validates what was given, and turns it into the library's options.
+
+// registryFlags tell how a registry is reached, and as whom.
+type registryFlags struct {
+	username      string
+	passwordStdin bool
+	plainHTTP     bool
+	insecure      bool
+	given         func(flag string) bool
+}
+
+func (f *registryFlags) add(flags *pflag.FlagSet) {
+	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless --password-stdin")
+	flags.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password or token from stdin")
+	flags.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP, not HTTPS (on loopback that is found out)")
+	flags.BoolVar(&f.insecure, "insecure", false, "accept any certificate of the registry")
+	f.given = flags.Changed
+}
+
+func (f *registryFlags) validate(reference ref.Reference) error {
+	switch {
+	case f.given("username") && f.username == "":
+		return usagef("--username is empty")
+	case f.passwordStdin && f.username == "":
+		return usagef("--password-stdin needs --username")
+	case f.plainHTTP && reference.Scheme == "https":
+		return usagef("--plain-http contradicts https://%s", reference.Registry)
+	}
+	return nil
+}
+
+// options also asks for the password where a user was named. The credential
+// that flags and environment give is for the reference's registry alone.
+func (f *registryFlags) options(ctx context.Context, s streams, reference ref.Reference) (registry.Options, error) {
+	environment := credential.Environment(nil)
+	var given credential.Provider
+	if f.username != "" {
+		password, err := f.password(ctx, s, reference.Registry)
+		if err != nil {
+			return registry.Options{}, err
+		}
+		given = credential.Given(f.username, password, "--username", reference.Registry)
+	} else if _, err := environment(ctx, reference.Registry, reference.Repository); err != nil {
+		return registry.Options{}, usageError{err}
+	}
+	return registry.Options{
+		Credentials: credential.Chain(given, environment, credential.Docker()),
+		PlainHTTP:   f.plainHTTP,
+		Insecure:    f.insecure,
+		UserAgent:   userAgent(),
+	}, nil
+}
+
+func (f *registryFlags) password(ctx context.Context, s streams, host string) (string, error) {
+	if f.passwordStdin {
+		return readPassword(ctx, s.in)
+	}
+	return askPassword(ctx, s, fmt.Sprintf("Password of %s for %s: ", f.username, host))
+}
+
+func userAgent() string { return "davit/" + currentBuild().Version }
+
+// transferFlags tune the engine.
+type transferFlags struct {
+	jobs    int
+	rate    byteRate
+	retries int
+	stall   time.Duration
+}
+
+const maxJobs = 64
+
+func (f *transferFlags) add(flags *pflag.FlagSet) {
+	flags.IntVarP(&f.jobs, "jobs", "j", transfer.DefaultJobs, fmt.Sprintf("`N` connections at once at most, 1 to %d", maxJobs))
+	flags.Var(&f.rate, "limit-rate", "bytes a second at most, such as 500K or 5M (K is 1024)")
+	flags.IntVar(&f.retries, "retries", transfer.DefaultRetries, "give up after `N` tries in a row without a new byte")
+	flags.DurationVar(&f.stall, "stall", transfer.DefaultStall, "replace a connection that gives no byte for this `TIME`")
+	_ = flags.MarkHidden("stall") // fits nearly everybody
+}
+
+func (f *transferFlags) validate() error {
+	switch {
+	case f.jobs < 1 || f.jobs > maxJobs:
+		return usagef("--jobs %d: want 1 to %d", f.jobs, maxJobs)
+	case f.stall <= 0:
+		return usagef("--stall %v: want more than 0", f.stall)
+	case f.retries < 1:
+		return usagef("--retries %d: want 1 or more", f.retries)
+	}
+	return nil
+}
+
+func (f *transferFlags) options() transfer.Options {
+	return transfer.Options{Jobs: f.jobs, LimitRate: int64(f.rate), Retries: f.retries, Stall: f.stall}
+}
+
+// metadataRetries is --retries for the requests that move no blobs: there the
+// first try is none of the retries, and 0 would mean the default.
+func (f *transferFlags) metadataRetries() int {
+	if f.retries == 1 {
+		return -1
+	}
+	return f.retries - 1
+}
+
+// byteRate is a flag's value: bytes a second, in curl's units.
+type byteRate int64
+
+func (r *byteRate) String() string {
+	if *r == 0 {
+		return ""
+	}
+	return units.BytesSize(float64(*r))
+}
+
+// Set implements pflag.Value.
+func (r *byteRate) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	if err != nil || n < 0 || n > math.MaxInt64/2 {
+		return fmt.Errorf("want a number of bytes a second, such as 500K or 5M")
+	}
+	*r = byteRate(n)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*byteRate) Type() string { return "RATE" }
+
+// displayFlags choose what is shown and how.
+type displayFlags struct {
+	progress string
+	quiet    bool
+	verbose  bool
+	debug    bool
+	json     bool
+}
+
+// The values of --progress.
+var progressModes = map[string]ui.Mode{
+	"auto":  ui.Auto,
+	"bars":  ui.Bars,
+	"plain": ui.Plain,
+	"json":  ui.JSON,
+	"none":  ui.Plain, // without the events of progress
+}
+
+func (f *displayFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.progress, "progress", "auto", "`HOW` to show progress: auto, bars, plain, json, none")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show warnings and errors only")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell each step")
+	flags.BoolVar(&f.debug, "debug", false, "tell each request and answer, without secrets")
+	flags.BoolVar(&f.json, "json", false, "print the result as one JSON object")
+	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(
+		[]string{"auto", "bars", "plain", "json", "none"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (f *displayFlags) validate() error {
+	_, known := progressModes[f.progress]
+	switch {
+	case !known:
+		return usagef("--progress %q: want auto, bars, plain, json or none", f.progress)
+	case f.quiet && f.verbose:
+		return usagef("--quiet and --verbose contradict each other")
+	case f.quiet && f.debug:
+		return usagef("--quiet and --debug contradict each other")
+	}
+	return nil
+}
+
+// bars tells whether a person will see bars on w.
+func (f *displayFlags) bars(w io.Writer) bool {
+	return !f.quiet && (f.progress == "bars" || f.progress == "auto" && isTerminal(w))
+}
+
+// display is what shows the events of one command.
+type display struct {
+	*ui.Display
+	events image.EventFunc
+	// trace tells each request and answer; nil where nobody asked.
+	trace func(line string)
+}
+
+// open starts the display; the caller closes it before the result is printed.
+func (f *displayFlags) open(w io.Writer) display {
+	mode := progressModes[f.progress]
+	if f.quiet {
+		mode = ui.Quiet
+	}
+	shown := ui.New(ui.Options{Mode: mode, Verbose: f.verbose || f.debug, Out: w})
+	d := display{Display: shown, events: shown.Event}
+	if f.progress == "none" {
+		d.events = func(e image.Event) {
+			switch e.Kind {
+			case image.EventStep, image.EventNote, image.EventWarning, image.EventRetry:
+				shown.Event(e)
+			}
+		}
+	}
+	if f.debug {
+		d.trace = func(line string) { d.events.Send(image.Event{Kind: image.EventStep, Text: line}) }
+	}
+	return d
+}
+
+// validatePlatform refuses what is no platform.
+func validatePlatform(platform string, given bool) error {
+	if given && platform == "" {
+		return usagef("--platform is empty")
+	}
+	if platform != "" {
+		if _, err := image.ParsePlatform(platform); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument, but %q was given", cmd.Name(), args[0])
+	}
+	return nil
+}
+
+// printJSON prints v in one line.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/registry"
+)
+
+// circumstances are what the hint on an error depends on besides the error.
+type circumstances struct {
+	registry  string // as references name it
+	resumable bool   // an interrupted command goes on where it was
+	fetching  bool   // the transfer of blobs had begun
+}
+
+const goesOn = "run the same command again: it goes on from there"
+
+// explain adds to err what a person can do about it, where davit knows.
+func explain(ctx context.Context, err error, c circumstances) error {
+	if interruption(ctx, err) == nil {
+		return failure{err: err, hint: hint(err, c)}
+	}
+	if c.resumable {
+		return failure{err: err, hint: goesOn}
+	}
+	return err
+}
+
+func hint(err error, c circumstances) string {
+	for _, known := range []func(error, circumstances) string{hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+		if h := known(err, c); h != "" {
+			return h
+		}
+	}
+	return ""
+}
+
+// hintContent is for what the registry has, or has not.
+func hintContent(err error, c circumstances) string {
+	var (
+		refused   *registry.Error
+		platforms *image.PlatformError
+	)
+	switch {
+	case errors.Is(err, image.ErrVerification) && c.fetching && c.resumable:
+		return "the registry, or a proxy before it, sends wrong content; what was right is kept for when the same command runs again"
+	case errors.Is(err, image.ErrVerification):
+		return "the registry, or a proxy before it, sends wrong content; tell who runs it"
+	case errors.As(err, &platforms):
+		return "" // the error lists what there is
+	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+		return "check the name and the tag; some registries answer so too where a login is needed"
+	}
+	return ""
+}
+
+// hintAccess is for what the registry refuses.
+func hintAccess(err error, c circumstances) string {
+	if !errors.Is(err, image.ErrUnauthorized) {
+		return ""
+	}
+	var refused *registry.Error
+	switch {
+	case errors.As(err, &refused) && refused.Credential != "" && refused.Status == http.StatusForbidden:
+		return "ask for the right to read (pull) this repository, or use another credential"
+	case errors.As(err, &refused) && refused.Credential != "":
+		return "check the user's name and the password or token, and that it may read (pull) this repository"
+	}
+	login := "docker login"
+	if c.registry != "docker.io" {
+		login += " " + c.registry
+	}
+	return "log in with " + login + ", or give -u USER with --password-stdin; registries answer so too where the name is wrong"
+}
+
+// hintConnection is for registries that cannot be reached or trusted.
+func hintConnection(err error, _ circumstances) string {
+	switch {
+	case errors.Is(err, registry.ErrProxy):
+		return "check HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
+	case errors.Is(err, registry.ErrPlainHTTP):
+		return "add --plain-http if the registry is meant to be without TLS"
+	case errors.Is(err, registry.ErrCertificate):
+		return "trust the CA that signed it with SSL_CERT_FILE=ca.pem, or accept any certificate with --insecure"
+	case errors.Is(err, registry.ErrTLS):
+		return "check the port; add --plain-http if the registry is meant to be without TLS"
+	case errors.Is(err, registry.ErrUnknownHost):
+		return "check the registry's name; behind a proxy, set HTTPS_PROXY"
+	case errors.Is(err, registry.ErrRefused):
+		return "check the registry's name and port, and that it runs; behind a proxy, set HTTPS_PROXY"
+	case errors.Is(err, registry.ErrUnreachable):
+		return "check the network; behind a proxy, set HTTPS_PROXY"
+	}
+	return ""
+}
+
+// hintDisk is for outputs that cannot be written.
+func hintDisk(err error, c circumstances) string {
+	switch {
+	case errors.Is(err, partial.ErrLocked):
+		return "wait for it to end, or write to another place with -o FILE"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, partial.ErrNoSpace):
+		if c.resumable {
+			return "make room and run the same command again: it goes on from there; or write to another place with -o FILE"
+		}
+		return "make room"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+		return "write to another place with -o FILE"
+	}
+	return ""
+}
+
+// hintAgain is for what may pass.
+func hintAgain(err error, c circumstances) string {
+	var (
+		network net.Error
+		retry   *image.RetryError
+	)
+	again := "run the same command again"
+	if c.resumable {
+		again = goesOn
+	}
+	switch {
+	case errors.As(err, &retry) && retry.Busy && c.registry == "docker.io":
+		return "Docker Hub limits pulls: log in with docker login for more, or wait; then " + again
+	case errors.As(err, &retry) && retry.Busy:
+		return "the registry asks for fewer requests: wait; then " + again
+	case errors.As(err, &retry), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), c.fetching:
+		return again
+	}
+	return ""
+}

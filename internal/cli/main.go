@@ -1,0 +1,113 @@
+// Package cli is davit's command line: it reads the arguments, calls the
+// library, prints results and errors, and chooses the exit code.
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// streams are what a command reads from and writes to: results go to out,
+// everything else to err.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Main runs davit with args (without the program's name) and returns the exit
+// code. Cancelling ctx ends what is under way; where WithSignals cancelled it,
+// the exit code tells by which signal.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot(streams{in: stdin, out: stdout, err: stderr})
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	return report(ctx, stderr, cmd, err)
+}
+
+const rootLong = `davit takes container images out of registries without Docker and writes
+archives that docker load, podman load, ctr images import and skopeo accept.`
+
+const rootExample = `  davit demo                              see it work, with no network
+  davit pull alpine                       ./alpine_latest.tar
+  davit pull alpine -o - | docker load`
+
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "davit",
+		Short:         "Take container images out of registries without Docker",
+		Long:          rootLong,
+		Example:       rootExample,
+		Version:       currentBuild().line(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetVersionTemplate("davit {{.Version}}\n")
+	root.SetUsageTemplate(root.UsageTemplate() + footerTemplate)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.SetHelpCommand(newHelp())
+	root.AddCommand(newPull(s), newDemo(s), newVersion(s))
+	return root
+}
+
+// footerTemplate prints what a command has to say below its flags.
+const footerTemplate = `{{with index .Annotations "footer"}}
+{{.}}
+{{end}}`
+
+// flagError is a usage error without the words of the parser in it.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		why := invalid.Unwrap()
+		switch invalid.GetFlag().Value.Type() {
+		case "int":
+			why = errors.New("want a number")
+		case "duration":
+			why = errors.New("want a time such as 30s")
+		case "bool":
+			why = errors.New("want true or false, or no value at all")
+		}
+		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), why)
+	}
+	return usageError{err}
+}
+
+func unknownCommand(root *cobra.Command, name string) error {
+	near := root.SuggestionsFor(name)
+	if len(near) > 0 {
+		return usagef("unknown command %q; did you mean %s?", name, near[0])
+	}
+	return usagef("unknown command %q; to pull an image of that name: davit pull %s", name, name)
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("no help for %q: there is no such command", args[len(args)-1])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}

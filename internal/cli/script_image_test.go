@@ -1,0 +1,214 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/registrytest"
+)
+
+const imageUsage = `usage:
+	image push NAME REPOSITORY:TAG [WORD…]    an image
+	image index NAME REPOSITORY:TAG platforms=P,P… [attestations] [WORD…]
+	                                          an index of images that differ by platform
+	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
+	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
+	image many NAME REPOSITORY:TAG N             an image with N layers
+words:
+	layers=1M,64K    layers of incompressible bytes (default 64K); the same size is the same layer
+	seed=N           other layers than those of the same sizes
+	platform=P       (default linux on this machine's architecture)
+	zstd, plain      the layers' compression (default gzip)
+	docker           Docker's media types
+	sha512           digests
+sets $DIGEST (what the tag names), $MANIFEST, $CONFIG, $LAYER0, $LAYER1, … and
+their sizes $MANIFEST_SIZE, … For an index: of the first image, and for each
+image $MANIFEST0, $MANIFEST1, …`
+
+// lastPushed is the image pushed last, for faults.
+type lastPushed struct {
+	image registrytest.Pushed
+	index *registrytest.PushedIndex
+}
+
+// part is the digest and content of a part of the image: layer0, config, manifest, index.
+func (l lastPushed) part(ts *testscript.TestScript, what string) (digest.Digest, []byte) {
+	var n int
+	switch _, err := fmt.Sscanf(what, "layer%d", &n); {
+	case err == nil && n < len(l.image.Layers):
+		return l.image.Layers[n].Digest, l.image.LayerBytes(n)
+	case what == "config":
+		return l.image.Config.Digest, l.image.ConfigBytes
+	case what == "manifest":
+		return l.image.Manifest.Digest, l.image.ManifestBytes
+	case what == "index" && l.index != nil:
+		return l.index.Index.Digest, l.index.Bytes
+	}
+	ts.Fatalf("the image pushed last has no %s", what)
+	return "", nil
+}
+
+func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf(imageUsage)
+	}
+	s := stateOf(ts)
+	verb, name, args := args[0], args[1], args[2:]
+	r, ok := s.registries[name]
+	if !ok {
+		ts.Fatalf("no registry %q was started", name)
+	}
+	if verb == "blob" {
+		content := ts.ReadFile(args[0])
+		d := r.AddBlob([]byte(content))
+		ts.Setenv("BLOB", d.Digest.String())
+		ts.Setenv("BLOB_SIZE", fmt.Sprint(d.Size))
+		return
+	}
+	repository, tag := args[0], ""
+	if i := strings.LastIndexByte(repository, ':'); i >= 0 {
+		repository, tag = repository[:i], repository[i+1:]
+	}
+	switch verb {
+	case "push":
+		rest := options(args[1:])
+		img := imageOf(ts, rest)
+		unknown(ts, rest)
+		p := r.Push(repository, tag, img)
+		s.last = lastPushed{image: p}
+		s.images[args[0]] = p.Size()
+		ts.Setenv("DIGEST", p.Manifest.Digest.String())
+		setImage(ts, p)
+	case "index":
+		rest := options(args[1:])
+		platforms, _ := take(rest, "platforms")
+		var x registrytest.Index
+		_, x.Attestations = take(rest, "attestations")
+		common := imageOf(ts, rest)
+		unknown(ts, rest)
+		for _, p := range strings.Split(platforms, ",") {
+			img := common
+			img.Platform = platformOf(ts, p)
+			x.Images = append(x.Images, img)
+		}
+		x.Docker = common.Docker
+		p := r.PushIndex(repository, tag, x)
+		s.last = lastPushed{image: p.Images[0], index: &p}
+		s.images[args[0]] = p.Images[0].Size()
+		ts.Setenv("DIGEST", p.Index.Digest.String())
+		setImage(ts, p.Images[0])
+		for i, img := range p.Images {
+			ts.Setenv(fmt.Sprintf("MANIFEST%d", i), img.Manifest.Digest.String())
+		}
+	case "raw":
+		if len(args) != 3 {
+			ts.Fatalf(imageUsage)
+		}
+		raw := os.Expand(ts.ReadFile(args[2]), ts.Getenv)
+		d := r.PushRaw(repository, tag, args[1], []byte(raw))
+		ts.Setenv("DIGEST", d.Digest.String())
+		ts.Setenv("MANIFEST_SIZE", fmt.Sprint(d.Size))
+	case "many":
+		if len(args) != 2 {
+			ts.Fatalf(imageUsage)
+		}
+		config, layer := r.AddBlob([]byte("{}")), r.AddBlob([]byte("layer"))
+		config.MediaType = ocispec.MediaTypeImageConfig
+		layer.MediaType = ocispec.MediaTypeImageLayer
+		r.PushRaw(repository, tag, ocispec.MediaTypeImageManifest, manifestOf(config, layer, int(size(ts, args[1]))))
+	default:
+		ts.Fatalf(imageUsage)
+	}
+}
+
+func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Image {
+	img := registrytest.Image{Platform: platformOf(ts, hostPlatform())}
+	if v, ok := take(rest, "platform"); ok {
+		img.Platform = platformOf(ts, v)
+	}
+	_, img.Docker = take(rest, "docker")
+	if _, ok := take(rest, "sha512"); ok {
+		img.Algorithm = digest.SHA512
+	}
+	compression := registrytest.Gzip
+	if _, ok := take(rest, "zstd"); ok {
+		compression = registrytest.Zstd
+	}
+	if _, ok := take(rest, "plain"); ok {
+		compression = registrytest.None
+	}
+	seed := uint64(0)
+	if v, ok := take(rest, "seed"); ok {
+		seed = uint64(size(ts, v)) << 40
+	}
+	layers, ok := take(rest, "layers")
+	if !ok {
+		layers = "64K"
+	}
+	for _, l := range strings.Split(layers, ",") {
+		n := size(ts, l)
+		layer := registrytest.RandomLayer(seed+uint64(n), n)
+		layer.Compression = compression
+		img.Layers = append(img.Layers, layer)
+	}
+	return img
+}
+
+// hostPlatform is this machine's, as an image's author writes it.
+func hostPlatform() string {
+	if runtime.GOARCH == "arm" {
+		return "linux/arm/v7"
+	}
+	return "linux/" + runtime.GOARCH
+}
+
+// platformOf reads os[(version)]/arch[/variant].
+func platformOf(ts *testscript.TestScript, s string) image.Platform {
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 {
+		ts.Fatalf("platform %q: want os/arch", s)
+	}
+	p := image.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) > 2 {
+		p.Variant = parts[2]
+	}
+	if i := strings.IndexByte(p.OS, '('); i >= 0 {
+		p.OSVersion = strings.TrimSuffix(p.OS[i+1:], ")")
+		p.OS = p.OS[:i]
+	}
+	return p
+}
+
+func setImage(ts *testscript.TestScript, p registrytest.Pushed) {
+	set := func(name string, d image.Descriptor) {
+		ts.Setenv(name, d.Digest.String())
+		ts.Setenv(name+"_SIZE", fmt.Sprint(d.Size))
+	}
+	set("MANIFEST", p.Manifest)
+	set("CONFIG", p.Config)
+	for i, d := range p.Layers {
+		set(fmt.Sprintf("LAYER%d", i), d)
+	}
+}
+
+// manifestOf is a manifest with n layers that are all the same blob.
+func manifestOf(config, layer image.Descriptor, n int) []byte {
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config}
+	m.SchemaVersion = 2
+	for range n {
+		m.Layers = append(m.Layers, layer)
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
