@@ -1,0 +1,48 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// copied is what skopeo wrote when it copied an image into a directory.
+type copied struct {
+	digest   digest.Digest // the manifest's
+	manifest ocispec.Manifest
+}
+
+// skopeoCopy copies an image from source into a new directory, and checks that
+// every blob of its manifest is there and is what its digest says.
+func skopeoCopy(t testing.TB, source string) copied {
+	t.Helper()
+	dir := filepath.Join(workDir(t), "image")
+	cmd := exec.Command(debian(t, "skopeo"), "copy", "--insecure-policy", "--quiet", source, "dir:"+dir)
+	cmd.Env = []string{debianPath(), "HOME=" + filepath.Dir(dir), "TMPDIR=" + filepath.Dir(dir)}
+	run(t, cmd)
+	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := copied{digest: digest.FromBytes(raw)}
+	if err := json.Unmarshal(raw, &c.manifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range append([]ocispec.Descriptor{c.manifest.Config}, c.manifest.Layers...) {
+		f, err := os.Open(filepath.Join(dir, d.Digest.Encoded()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := digest.FromReader(f)
+		_ = f.Close() // it was only read
+		if err != nil || got != d.Digest {
+			t.Errorf("%s: blob %s is %s, %v", source, d.Digest, got, err)
+		}
+	}
+	return c
+}
