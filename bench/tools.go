@@ -1,0 +1,80 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// tool is a program that writes an image to a tar that docker load takes.
+type tool struct {
+	name    string
+	program string // empty where it is not installed
+	args    func(image, file string) []string
+}
+
+func findTools(davit string) []tool {
+	return []tool{
+		{"davit", davit, func(image, file string) []string {
+			return []string{"pull", "--quiet", image, "-o", file}
+		}},
+		{"crane", find("crane"), func(image, file string) []string {
+			return []string{"pull", "--insecure", image, file}
+		}},
+		{"skopeo", find("skopeo"), func(image, file string) []string {
+			return []string{"copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", "docker://" + image, "docker-archive:" + file + ":" + image}
+		}},
+		{"regctl", find("regctl"), func(image, file string) []string {
+			host, _, _ := strings.Cut(image, "/")
+			return []string{"image", "export", "--host", "reg=" + host + ",tls=disabled", image, file}
+		}},
+	}
+}
+
+// find looks for a program among those that e2e/install built, then in the PATH.
+func find(name string) string {
+	if path, err := filepath.Abs(filepath.Join("e2e", ".bin", name)); err == nil {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+// pull is the command line for an image.
+func (t tool) pull(image, file string) []string {
+	return append([]string{t.name}, t.args(image, file)...)
+}
+
+// command is the tool pulling an image, with an empty home of its own.
+func (t tool) command(ctx context.Context, home, image, file string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, t.program, t.args(image, file)...)
+	cmd.Env = []string{"HOME=" + home, "TMPDIR=" + home, "PATH=/usr/bin:/bin"}
+	cmd.Dir = home
+	return cmd
+}
+
+// version is what the tool was built from.
+func (t tool) version(ctx context.Context) string {
+	if t.program == "" {
+		return "is not installed"
+	}
+	if info, err := buildinfo.ReadFile(t.program); err == nil && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	said, err := exec.CommandContext(ctx, t.program, "--version").Output()
+	if err != nil {
+		return "of unknown version"
+	}
+	words := strings.Fields(string(said))
+	return words[len(words)-1]
+}
