@@ -37,7 +37,7 @@ func ExamplePull() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 
 	result, err := davit.Pull(context.Background(), host+"/davit/demo:latest", davit.PullOptions{
 		Platform: "linux/arm64",

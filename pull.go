@@ -150,7 +150,7 @@ func write(ctx context.Context, path string, img image.Image, layout *archive.La
 	if err != nil {
 		return transfer.Stats{}, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // what it might lose, the next run fetches again
 	place := func(blob image.Descriptor) image.Place { return file.Place(blob.Digest) }
 	stats, err := transfer.Fetch(ctx, items(img, layout, place), opts.Transfer)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 func playHelper(suffix string) int {
 	var asked string
-	fmt.Scanln(&asked)
+	_, _ = fmt.Scanln(&asked)
 	switch suffix {
 	case "good":
 		fmt.Printf(`{"ServerURL":%q,"Username":"from %s","Secret":%q}`, asked, asked, canary)

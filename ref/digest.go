@@ -33,7 +33,7 @@ func CheckDigest(d digest.Digest) error {
 	}
 	err := d.Validate()
 	if errors.Is(err, digest.ErrDigestInvalidFormat) {
-		return fmt.Errorf("digest %q: want lowercase hexadecimal digits after %s:", short(string(d)), algorithm)
+		return fmt.Errorf("digest %q: what follows %s is not as it must be: want lowercase hexadecimal digits", short(string(d)), algorithm)
 	}
 	if err != nil {
 		return fmt.Errorf("digest %q: %w", short(string(d)), err)

@@ -168,7 +168,7 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	}
 	rng, err := c.Source.OpenRange(ctx, c.Blob, off, end-off)
 	if err != nil {
-		if context.Cause(ctx) == errSuperseded {
+		if errors.Is(context.Cause(ctx), errSuperseded) {
 			return nil
 		}
 		return fmt.Errorf("fetch blob %s: %w", c.Blob.Digest, err)
@@ -181,9 +181,9 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	defer stall.Stop()
 	err = e.receive(ctx, c, rng, buf, stall)
 	switch cause := context.Cause(ctx); {
-	case err == nil, cause == errSuperseded:
+	case err == nil, errors.Is(cause, errSuperseded):
 		return nil
-	case cause == errStalled:
+	case errors.Is(cause, errStalled):
 		return fmt.Errorf("fetch blob %s: %s %w for %s", c.Blob.Digest, rng.Host, errStalled, e.opts.Stall)
 	}
 	return err
@@ -239,7 +239,7 @@ func (e *engine) receive(ctx context.Context, c *claim, rng *image.Range, buf []
 			}
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return e.ended(c, at, rng)
 		case err != nil:
 			return fmt.Errorf("fetch blob %s: connection to %s broke off: %w", c.Blob.Digest, rng.Host, err)

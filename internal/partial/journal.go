@@ -53,7 +53,7 @@ func readJournal(path string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	r := bufio.NewReader(f)
 	j := &journal{}
 	for {

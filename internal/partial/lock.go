@@ -34,7 +34,9 @@ func acquire(dir, path string) (*lock, error) {
 		if l.stands() {
 			return l, nil
 		}
-		l.file.Unlock() // it was removed between opening and locking
+		if err := l.file.Unlock(); err != nil { // it was removed between opening and locking
+			return nil, fmt.Errorf("unlock %s: %w", path, err)
+		}
 	}
 }
 
@@ -55,9 +57,9 @@ func (l *lock) remove(dir string) error {
 		return fmt.Errorf("unlock %s: %w", l.path, err)
 	}
 	if !removed { // Windows removes no open file
-		os.Remove(l.path)
+		_ = os.Remove(l.path)
 	}
-	os.Remove(dir) // not empty where another process has come already
+	_ = os.Remove(dir) // not empty where another process has come already
 	return nil
 }
 

@@ -67,8 +67,7 @@ func Open(output string, slots []Slot, size int64, restart bool) (*Partial, erro
 		return nil, err
 	}
 	if err := p.open(size, restart); err != nil {
-		p.Close()
-		return nil, fmt.Errorf("open the unfinished output %s: %w", p.dir, err)
+		return nil, errors.Join(fmt.Errorf("open the unfinished output %s: %w", p.dir, err), p.Close())
 	}
 	return p, nil
 }
@@ -191,13 +190,16 @@ func (p *Partial) salvage() error {
 		return err
 	}
 	data, err := os.Open(p.path(oldDataName))
-	if os.IsNotExist(err) {
-		return p.discard(oldJournalName)
+	if err == nil {
+		err = errors.Join(p.carryAll(data, old), data.Close())
 	}
-	if err != nil {
+	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	defer data.Close()
+	return p.discard(oldJournalName, oldDataName)
+}
+
+func (p *Partial) carryAll(data io.ReaderAt, old *journal) error {
 	for i, s := range old.slots {
 		to := slices.IndexFunc(p.slots, func(want Slot) bool { return want.Digest == s.Digest && want.Size == s.Size })
 		if to < 0 {
@@ -207,8 +209,7 @@ func (p *Partial) salvage() error {
 			return fmt.Errorf("carry blob %s over: %w", s.Digest, err)
 		}
 	}
-	data.Close()
-	return p.discard(oldJournalName, oldDataName)
+	return nil
 }
 
 func (p *Partial) carry(from io.ReaderAt, records []record, to *place) error {
@@ -259,11 +260,10 @@ func (p *Partial) Commit() error {
 	if err := syncDir(filepath.Dir(p.output)); err != nil {
 		return fmt.Errorf("sync the directory of %s: %w", p.output, err)
 	}
-	p.journal.Close()
-	p.journal = nil
-	if err := p.discard(journalName); err != nil {
+	if err := errors.Join(p.journal.Close(), p.discard(journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
+	p.journal = nil
 	return p.lock.remove(p.dir)
 }
 

@@ -49,12 +49,8 @@ func sum(list []image.Extent) (n int64) {
 
 // abandon leaves a partial as a killed process does: nothing is flushed.
 func abandon(p *Partial) {
-	p.journal.Close()
-	p.journal = nil
-	p.data.Close()
-	p.data = nil
-	p.lock.release()
-	p.lock = nil
+	_ = errors.Join(p.journal.Close(), p.data.Close(), p.lock.release())
+	p.journal, p.data, p.lock = nil, nil, nil
 }
 
 func TestCommit(t *testing.T) {
@@ -159,7 +155,9 @@ func TestLyingJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprint(f, line)
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
 		f.Close()
 		p = open(t, output, 1_000_000, slotA)
 		if got := p.Place(slotA.Digest).Written(); len(got) != 0 {
@@ -255,7 +253,9 @@ func TestDamagedBytesAreForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data.WriteAt([]byte{0}, slotA.Offset+150_000)
+	if _, err := data.WriteAt([]byte{0}, slotA.Offset+150_000); err != nil {
+		t.Fatal(err)
+	}
 	data.Close()
 
 	p = open(t, output, 1_000_000, slotA)
