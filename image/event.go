@@ -21,7 +21,8 @@ const (
 	// EventBlobAdvanced: Bytes more of Blob are written; negative where bytes
 	// turned out to be wrong and are fetched again.
 	EventBlobAdvanced
-	// EventRetry: a request for Blob failed (Text) and is tried again after Wait.
+	// EventRetry: a request failed (Text) and is tried again after Wait. Blob
+	// is what the transfer wanted; it is empty outside of that.
 	EventRetry
 	// EventBlobVerified: Blob is whole and has the right digest.
 	EventBlobVerified

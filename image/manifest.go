@@ -72,7 +72,8 @@ func isImageConfig(mediaType string) bool {
 // not contradict the mediaType in its bytes (CVE-2021-41190); where the
 // Content's says nothing (application/json, say), the one in the bytes; where
 // there is none, what its fields say. It is the type of an index or a
-// manifest. Errors wrap ErrVerification, ErrSchema1 or ErrMediaType.
+// manifest. Errors wrap ErrVerification, ErrSchema1 or ErrMediaType; with the
+// latter two the type is told too.
 func MediaTypeOf(c Content) (string, error) {
 	doc, err := readDocument(c)
 	return doc.mediaType, err
@@ -176,15 +177,16 @@ func (d document) has(field string) bool {
 }
 
 // readDocument finds out what a document is and that its fields fit together.
-// Errors wrap ErrVerification, ErrSchema1 or ErrMediaType.
+// Errors wrap ErrVerification, ErrSchema1 or ErrMediaType; with the latter two
+// the media type is told too.
 func readDocument(c Content) (document, error) {
 	var doc document
 	if len(c.Bytes) > MaxManifestSize {
 		return doc, fmt.Errorf("%w: the manifest has %d bytes, more than %d", ErrVerification, len(c.Bytes), MaxManifestSize)
 	}
 	served := mediaTypeOnly(c.MediaType)
-	if served == MediaTypeDockerSchema1 || served == MediaTypeDockerSchema1JWS {
-		return doc, schema1(served)
+	if isSchema1(served) {
+		return refuseSchema1(served)
 	}
 
 	fields, err := readFields(c.Bytes)
@@ -200,8 +202,13 @@ func readDocument(c Content) (document, error) {
 	if err := unmarshal(fields["mediaType"], &written); err != nil {
 		return doc, fmt.Errorf("%w: the manifest's mediaType: %w", ErrVerification, err)
 	}
-	if version == 1 || written == MediaTypeDockerSchema1 || written == MediaTypeDockerSchema1JWS {
-		return doc, schema1(written)
+	switch {
+	case isSchema1(written):
+		return refuseSchema1(written)
+	case version == 1 && doc.has("signatures"):
+		return refuseSchema1(MediaTypeDockerSchema1JWS)
+	case version == 1:
+		return refuseSchema1(MediaTypeDockerSchema1)
 	}
 
 	mediaType := served
@@ -228,6 +235,7 @@ func readDocument(c Content) (document, error) {
 	case IsIndex(mediaType) && image, IsManifest(mediaType) && index:
 		return doc, fmt.Errorf("%w: the manifest contradicts itself: its media type %s does not fit its fields", ErrVerification, mediaType)
 	case !IsIndex(mediaType) && !IsManifest(mediaType):
+		doc.mediaType = mediaType
 		return doc, fmt.Errorf("%w: the document is of media type %s, but davit reads manifests and indexes of OCI and of Docker's schema 2", ErrMediaType, clean(mediaType))
 	case version != 0 && version != 2:
 		return doc, fmt.Errorf("%w: the manifest has the unknown schemaVersion %d", ErrVerification, version)
@@ -236,11 +244,12 @@ func readDocument(c Content) (document, error) {
 	return doc, nil
 }
 
-func schema1(mediaType string) error {
-	if mediaType == "" {
-		mediaType = "schemaVersion 1"
-	}
-	return fmt.Errorf("%w (%s): davit reads OCI and Docker's schema 2; the image must be pushed again by a current tool", ErrSchema1, clean(mediaType))
+func isSchema1(mediaType string) bool {
+	return mediaType == MediaTypeDockerSchema1 || mediaType == MediaTypeDockerSchema1JWS
+}
+
+func refuseSchema1(mediaType string) (document, error) {
+	return document{mediaType: mediaType}, fmt.Errorf("%w (%s): davit reads OCI and Docker's schema 2; the image must be pushed again by a current tool", ErrSchema1, mediaType)
 }
 
 // mediaTypeOnly is a media type without parameters, in lower case.
@@ -252,7 +261,7 @@ func mediaTypeOnly(s string) string {
 // isVague says whether a server's media type says nothing about a document.
 func isVague(mediaType string) bool {
 	switch mediaTypeOnly(mediaType) {
-	case "", "application/json", "application/octet-stream", "text/plain", "text/html":
+	case "", "application/json", "text/json", "application/octet-stream", "binary/octet-stream", "text/plain", "text/html":
 		return true
 	}
 	return false

@@ -38,6 +38,8 @@ func TestMediaTypeOf(t *testing.T) {
 		{"both disagree", ocispec.MediaTypeImageIndex, `{"mediaType":"` + ocispec.MediaTypeImageManifest + `",` + index + `}`, "", ErrVerification},
 		{"docker and OCI disagree", MediaTypeDockerManifest, `{"mediaType":"` + ocispec.MediaTypeImageManifest + `",` + image + `}`, "", ErrVerification},
 		{"vague header", "application/json", `{"mediaType":"` + MediaTypeDockerManifest + `",` + image + `}`, MediaTypeDockerManifest, nil},
+		{"vague headers of servers of files", "binary/octet-stream", `{"mediaType":"` + MediaTypeDockerManifest + `",` + image + `}`, MediaTypeDockerManifest, nil},
+		{"another vague header", "text/json", `{"mediaType":"` + MediaTypeDockerManifest + `",` + image + `}`, MediaTypeDockerManifest, nil},
 		{"no header, index by shape", "", `{` + index + `}`, ocispec.MediaTypeImageIndex, nil},
 		{"no header, manifest by shape", "text/plain", `{` + image + `}`, ocispec.MediaTypeImageManifest, nil},
 		{"neither", "", `{"schemaVersion":2}`, "", ErrVerification},
@@ -60,11 +62,12 @@ func TestMediaTypeOf(t *testing.T) {
 		{"schemaVersion 3", ocispec.MediaTypeImageManifest, `{"schemaVersion":3,` + image + `}`, "", ErrVerification},
 		{"schemaVersion is text", ocispec.MediaTypeImageManifest, `{"schemaVersion":"2",` + image + `}`, "", ErrVerification},
 		{"mediaType is a number", ocispec.MediaTypeImageManifest, `{"mediaType":2,` + image + `}`, "", ErrVerification},
-		{"schema 1 by header", MediaTypeDockerSchema1JWS, `whatever`, "", ErrSchema1},
-		{"schema 1 by version", "application/json", `{"schemaVersion":1,"fsLayers":[]}`, "", ErrSchema1},
-		{"schema 1 by mediaType", "", `{"mediaType":"` + MediaTypeDockerSchema1 + `"}`, "", ErrSchema1},
-		{"unknown type", "application/vnd.example.x+json", `{}`, "", ErrMediaType},
-		{"unknown type inside", "", `{"mediaType":"application/vnd.\u001b[1mx"}`, "", ErrMediaType},
+		{"schema 1 by header", MediaTypeDockerSchema1JWS, `whatever`, MediaTypeDockerSchema1JWS, ErrSchema1},
+		{"schema 1 by version", "application/json", `{"schemaVersion":1,"fsLayers":[]}`, MediaTypeDockerSchema1, ErrSchema1},
+		{"schema 1 by version, signed", "", `{"schemaVersion":1,"fsLayers":[],"signatures":[]}`, MediaTypeDockerSchema1JWS, ErrSchema1},
+		{"schema 1 by mediaType", "", `{"mediaType":"` + MediaTypeDockerSchema1 + `"}`, MediaTypeDockerSchema1, ErrSchema1},
+		{"unknown type", "application/vnd.example.x+json", `{}`, "application/vnd.example.x+json", ErrMediaType},
+		{"unknown type inside", "", `{"mediaType":"application/vnd.\u001b[1mx"}`, "application/vnd.\x1b[1mx", ErrMediaType},
 	}
 	for _, tt := range tests {
 		got, err := MediaTypeOf(doc(tt.served, tt.body))

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"time"
 
 	"github.com/Masterminds/semver/v3"
 	"github.com/opencontainers/go-digest"
@@ -463,15 +461,7 @@ func (c candidate) newer(o candidate) bool {
 	return c.tag < o.tag
 }
 
-const (
-	configTries   = 5                // in a row without a new byte
-	configPause   = time.Second / 4  // before the second try; doubled for each further one
-	configWaitCap = 30 * time.Second // the longest pause, whatever the source asks for
-	configStall   = 30 * time.Second // without a byte
-)
-
-// fetchConfig fetches a config into memory and verifies it. It tries again,
-// from where it stood, as long as bytes arrive and a few times more.
+// fetchConfig fetches a config into memory and verifies it.
 func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, error) {
 	if err := checkDescriptor(d); err != nil {
 		return Content{}, err
@@ -485,107 +475,12 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 		return c, nil
 	}
 	v.step("fetch config " + d.Digest.String())
-
-	buf := make([]byte, 0, d.Size)
-	most, tries, wrong := 0, 0, false
-	for {
-		err := ctx.Err()
-		if err == nil {
-			buf, err = v.readConfigOnce(ctx, c.Descriptor, buf)
-		}
-		if err == nil {
-			if err = checkBytes(d, buf); err == nil {
-				c.Bytes = buf
-				return c, nil
-			}
-			if wrong { // twice
-				return Content{}, err
-			}
-			wrong, most, buf = true, 0, buf[:0]
-		}
-		if ctx.Err() != nil {
-			return Content{}, ctx.Err()
-		}
-		if errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnauthorized) || errors.Is(err, errWrongSize) {
-			return Content{}, err
-		}
-		if len(buf) > most {
-			most, tries = len(buf), 0
-		}
-		if tries++; tries >= configTries {
-			return Content{}, err
-		}
-		wait := configPause << (tries - 1)
-		var retry *RetryError
-		if errors.As(err, &retry) {
-			wait = min(max(wait, retry.After), configWaitCap)
-		}
-		v.events.Send(Event{Kind: EventRetry, Blob: c.Descriptor, Text: clean(err.Error()), Wait: wait})
-		select {
-		case <-ctx.Done():
-			return Content{}, ctx.Err()
-		case <-time.After(wait):
-		}
+	var err error
+	if c.Bytes, err = v.src.Blob(ctx, c.Descriptor); err != nil {
+		return Content{}, err
 	}
-}
-
-// errWrongSize: the source has another size than the manifest says; asking
-// again does not help.
-var errWrongSize = fmt.Errorf("%w: the size is wrong", ErrVerification)
-
-// readConfigOnce makes one attempt to fill buf up to d.Size. It returns what it
-// has then, also with an error.
-func (v *resolver) readConfigOnce(ctx context.Context, d Descriptor, buf []byte) ([]byte, error) {
-	if int64(len(buf)) == d.Size {
-		return buf, nil
+	if err := checkBytes(d, c.Bytes); err != nil {
+		return Content{}, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := fmt.Errorf("no byte for %s", configStall)
-	watch := time.AfterFunc(configStall, func() { cancel(stalled) })
-	defer watch.Stop()
-	because := func(err error) error {
-		if errors.Is(context.Cause(ctx), stalled) {
-			return stalled
-		}
-		return err
-	}
-
-	off := int64(len(buf))
-	rng, err := v.src.OpenRange(ctx, d, off, d.Size-off)
-	var noRange *NoRangeError
-	if errors.As(err, &noRange) && off > 0 {
-		return buf[:0], err // the next attempt asks for the whole
-	}
-	if err != nil {
-		return buf, because(err)
-	}
-	defer func() { _ = rng.Body.Close() }()
-	if rng.Total >= 0 && rng.Total != d.Size {
-		return buf, fmt.Errorf("%w: %s has %d bytes, the manifest says %d", errWrongSize, rng.Host, rng.Total, d.Size)
-	}
-	switch rng.Start {
-	case off:
-	case 0:
-		buf = buf[:0]
-	default:
-		return buf, fmt.Errorf("%s sent the bytes from %d, not from %d", rng.Host, rng.Start, off)
-	}
-	for int64(len(buf)) < d.Size {
-		n, err := rng.Body.Read(buf[len(buf):d.Size])
-		buf = buf[:len(buf)+n]
-		if n > 0 {
-			watch.Reset(configStall)
-		}
-		if int64(len(buf)) == d.Size {
-			break
-		}
-		if errors.Is(err, io.EOF) {
-			return buf, fmt.Errorf("%s sent %d of %d bytes: %w", rng.Host, len(buf), d.Size, io.ErrUnexpectedEOF)
-		}
-		if err != nil {
-			return buf, because(err)
-		}
-	}
-	return buf, nil
+	return c, nil
 }

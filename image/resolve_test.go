@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,11 +21,9 @@ import (
 type memory struct {
 	manifests map[string]Content // by tag and by digest
 	blobs     map[digest.Digest][]byte
-	// open answers OpenRange instead of blobs, where it is set; try counts from 1.
-	open func(ctx context.Context, try int, d Descriptor, off, n int64) (*Range, error)
+	send      func(ctx context.Context, b []byte) ([]byte, error) // what Blob gives for b; nil: b
 
 	mu    sync.Mutex
-	tries int
 	asked []string
 }
 
@@ -47,23 +42,19 @@ func (m *memory) Manifest(_ context.Context, tagOrDigest string) (Content, error
 	return c, nil
 }
 
-func (m *memory) OpenRange(ctx context.Context, d Descriptor, off, n int64) (*Range, error) {
-	m.mu.Lock()
-	m.tries++
-	try := m.tries
-	m.mu.Unlock()
-	if m.open != nil {
-		return m.open(ctx, try, d, off, n)
-	}
+func (m *memory) Blob(ctx context.Context, d Descriptor) ([]byte, error) {
 	b, ok := m.blobs[d.Digest]
 	if !ok {
 		return nil, fmt.Errorf("blob unknown: %w", ErrNotFound)
 	}
-	return bytesRange(b, off, off+n), nil
+	if m.send != nil {
+		return m.send(ctx, b)
+	}
+	return b, nil
 }
 
-func bytesRange(b []byte, from, to int64) *Range {
-	return &Range{Body: io.NopCloser(bytes.NewReader(b[from:to])), Start: from, Total: int64(len(b)), Len: to - from, Host: "host:443"}
+func (m *memory) OpenRange(context.Context, Descriptor, int64, int64) (*Range, error) {
+	return nil, errors.New("a layer is asked for")
 }
 
 type tagged struct {
@@ -276,7 +267,7 @@ func TestResolve(t *testing.T) {
 		{"r.io/a:diffid-bad", "", Descriptor{}, "", ErrVerification, "diff_id 1"},
 		{"r.io/a:config-text", "", Descriptor{}, "", ErrVerification, "no JSON"},
 		{"r.io/a:config-large", "", Descriptor{}, "", ErrVerification, "more than 8388608"},
-		{"r.io/a:config-size", "", Descriptor{}, "", ErrVerification, "the manifest says"},
+		{"r.io/a:config-size", "", Descriptor{}, "", ErrVerification, "bytes, not"},
 		{"r.io/a:octets", host, Descriptor{}, host, nil, ""},
 		{"r.io/a:embedded", host, Descriptor{}, host, nil, ""},
 		{"r.io/a:helm", "", helm, "", nil, ""},
@@ -442,147 +433,42 @@ func TestResolveWithoutTag(t *testing.T) {
 	}
 }
 
-func TestResolveConfigRetries(t *testing.T) {
+// What a source gives is verified again, and its own errors come through.
+func TestResolveConfig(t *testing.T) {
 	host, _ := hostAndOther()
-	broken := errors.New("connection reset")
-	cut := func(b []byte, off int64, n int64) *Range {
-		rng := bytesRange(b, off, int64(len(b)))
-		rng.Body = io.NopCloser(io.LimitReader(rng.Body, n))
-		return rng
+	type send = func(ctx context.Context, b []byte) ([]byte, error)
+	fails := func(err error) send {
+		return func(context.Context, []byte) ([]byte, error) { return nil, err }
 	}
-	type answer func(ctx context.Context, try int, b []byte, off, n int64) (*Range, error)
-	tests := []struct {
-		name  string
-		open  answer
-		err   error // nil: it succeeds
-		tries int
-		most  time.Duration
+	for name, tt := range map[string]struct {
+		send send
+		err  error
 	}{
-		{"cut after every few bytes", func(_ context.Context, _ int, b []byte, off, n int64) (*Range, error) {
-			return cut(b, off, 10), nil
-		}, nil, -1, time.Hour},
-		{"no byte, five times", func(context.Context, int, []byte, int64, int64) (*Range, error) { return nil, broken }, broken, 5, 5 * time.Second},
-		{"no byte, four times", func(_ context.Context, try int, b []byte, off, n int64) (*Range, error) {
-			if try < 5 {
-				return nil, broken
-			}
-			return bytesRange(b, off, off+n), nil
-		}, nil, 5, 5 * time.Second},
-		{"the whole each time", func(_ context.Context, try int, b []byte, _, _ int64) (*Range, error) {
-			if try == 1 {
-				return cut(b, 0, 20), nil
-			}
-			return bytesRange(b, 0, int64(len(b))), nil
-		}, nil, 2, time.Second},
-		{"no ranges", func(_ context.Context, try int, b []byte, off, _ int64) (*Range, error) {
-			if try == 1 {
-				return cut(b, 0, 20), nil
-			}
-			if off > 0 {
-				return nil, &NoRangeError{Host: "h", Err: broken}
-			}
-			return bytesRange(b, 0, int64(len(b))), nil
-		}, nil, 3, time.Second},
-		{"another start", func(_ context.Context, _ int, b []byte, _, n int64) (*Range, error) {
-			rng := bytesRange(b, 5, int64(len(b)))
-			return rng, nil
-		}, errAny, 5, 5 * time.Second},
-		{"retry after an hour", func(_ context.Context, try int, b []byte, off, n int64) (*Range, error) {
-			if try == 1 {
-				return nil, &RetryError{After: time.Hour, Busy: true, Err: broken}
-			}
-			return bytesRange(b, off, off+n), nil
-		}, nil, 2, configWaitCap},
-		{"a stall", func(ctx context.Context, try int, b []byte, off, n int64) (*Range, error) {
-			if try == 1 {
-				rng := cut(b, 0, 10)
-				rng.Body = io.NopCloser(io.MultiReader(rng.Body, blocked{ctx}))
-				return rng, nil
-			}
-			return bytesRange(b, off, off+n), nil
-		}, nil, 2, configStall + time.Second},
-		{"wrong bytes once", func(_ context.Context, try int, b []byte, off, n int64) (*Range, error) {
-			if try == 1 {
-				return bytesRange(bytes.Repeat([]byte("x"), len(b)), off, off+n), nil
-			}
-			return bytesRange(b, off, off+n), nil
-		}, nil, 2, time.Second},
-		{"wrong bytes", func(_ context.Context, _ int, b []byte, off, n int64) (*Range, error) {
-			return bytesRange(bytes.Repeat([]byte("x"), len(b)), off, off+n), nil
-		}, ErrVerification, 2, time.Second},
-		{"longer", func(_ context.Context, _ int, b []byte, off, n int64) (*Range, error) {
-			return bytesRange(append(bytes.Clone(b), 'x'), off, off+n), nil
-		}, ErrVerification, 1, 0},
-		{"longer, untold", func(_ context.Context, _ int, b []byte, _, _ int64) (*Range, error) {
-			return &Range{Body: io.NopCloser(bytes.NewReader(append(bytes.Clone(b), 'x'))), Total: -1, Len: -1}, nil
-		}, nil, 1, 0},
-		{"not found", func(context.Context, int, []byte, int64, int64) (*Range, error) {
-			return nil, fmt.Errorf("blob: %w", ErrNotFound)
-		}, ErrNotFound, 1, 0},
-		{"denied", func(context.Context, int, []byte, int64, int64) (*Range, error) {
-			return nil, fmt.Errorf("blob: %w", ErrUnauthorized)
-		}, ErrUnauthorized, 1, 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				m := newMemory()
-				m.image(host, "1")
-				m.open = func(ctx context.Context, try int, d Descriptor, off, n int64) (*Range, error) {
-					if off+n != d.Size || CheckDigest(d.Digest) != nil {
-						t.Errorf("asked for %d+%d of %d", off, n, d.Size)
-					}
-					return tt.open(ctx, try, m.blobs[d.Digest], off, n)
-				}
-				var said events
-				begin := time.Now()
-				img, err := Resolve(context.Background(), m, mustParse(t, "r.io/a:1"), nil, said.send)
-				if tt.err == nil && err != nil || tt.err != nil && (err == nil || tt.err != errAny && !errors.Is(err, tt.err)) {
-					t.Fatalf("%v; want %v", err, tt.err)
-				}
-				if err == nil && checkBytes(img.Config.Descriptor, img.Config.Bytes) != nil {
-					t.Error("the config is wrong")
-				}
-				if tt.tries >= 0 && m.tries != tt.tries {
-					t.Errorf("%d tries; want %d", m.tries, tt.tries)
-				}
-				if took := time.Since(begin); took > tt.most {
-					t.Errorf("took %v; want at most %v", took, tt.most)
-				}
-				if said.texts(EventRetry) == "" && m.tries > 1 {
-					t.Error("no retry was told")
-				}
-			})
-		})
-	}
-}
-
-var errAny = errors.New("any error")
-
-// blocked is a body that gives nothing until its request is cancelled.
-type blocked struct{ ctx context.Context }
-
-func (b blocked) Read([]byte) (int, error) {
-	<-b.ctx.Done()
-	return 0, b.ctx.Err()
-}
-
-func TestResolveObeysContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		host, _ := hostAndOther()
+		"right":       {func(_ context.Context, b []byte) ([]byte, error) { return b, nil }, nil},
+		"wrong bytes": {func(_ context.Context, b []byte) ([]byte, error) { return bytes.ToUpper(b), nil }, ErrVerification},
+		"longer":      {func(_ context.Context, b []byte) ([]byte, error) { return append(bytes.Clone(b), 'x'), nil }, ErrVerification},
+		"shorter":     {func(_ context.Context, b []byte) ([]byte, error) { return b[1:], nil }, ErrVerification},
+		"nothing":     {func(context.Context, []byte) ([]byte, error) { return nil, nil }, ErrVerification},
+		"not found":   {fails(ErrNotFound), ErrNotFound},
+		"denied":      {fails(ErrUnauthorized), ErrUnauthorized},
+		"cancelled":   {func(ctx context.Context, _ []byte) ([]byte, error) { return nil, ctx.Err() }, context.Canceled},
+	} {
 		m := newMemory()
 		m.image(host, "1")
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		m.open = func(context.Context, int, Descriptor, int64, int64) (*Range, error) {
-			return nil, &RetryError{After: time.Minute, Err: errors.New("busy")}
+		m.send = tt.send
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // only a source that looks at it minds
+		img, err := Resolve(ctx, m, mustParse(t, "r.io/a:1"), nil, nil)
+		if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
+			t.Errorf("%s: %v; want %v", name, err, tt.err)
 		}
-		begin := time.Now()
-		_, err := Resolve(ctx, m, mustParse(t, "r.io/a:1"), nil, nil)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 10*time.Second {
-			t.Errorf("%v after %v", err, time.Since(begin))
+		if err != nil && !strings.HasPrefix(err.Error(), "r.io/a:1: fetch config sha256:") {
+			t.Errorf("%s: %v; want it to name the image and the step", name, err)
 		}
-	})
+		if err == nil && checkBytes(img.Config.Descriptor, img.Config.Bytes) != nil {
+			t.Errorf("%s: the config is wrong", name)
+		}
+	}
 }
 
 func TestOlderARM(t *testing.T) {

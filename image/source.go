@@ -15,6 +15,10 @@ type Source interface {
 	// Errors wrap ErrNotFound, ErrUnauthorized or ErrVerification where one
 	// of them is the cause.
 	Manifest(ctx context.Context, tagOrDigest string) (Content, error)
+	// Blob returns a small blob whole and verified, a config for example, with
+	// the source's own retries. The caller has checked that the descriptor's
+	// size is one that it takes into memory. Errors wrap what Manifest's do.
+	Blob(ctx context.Context, d Descriptor) ([]byte, error)
 	// OpenRange opens n bytes of a blob from offset off. It makes one
 	// attempt: whether to try again is the caller's to decide. The caller
 	// closes the range's Body, and cancels ctx to cut it short.

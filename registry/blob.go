@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/ref"
 )
 
 // OpenRange opens n bytes of a blob from offset off, with one attempt: only
@@ -25,11 +24,11 @@ import (
 // *Error that wraps image.ErrNotFound, image.ErrUnauthorized or a sentinel of
 // this package; ctx's own.
 func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
-	if err := ref.CheckDigest(blob.Digest); err != nil {
-		return nil, fmt.Errorf("get blob of %s: %w", r.name, err)
+	step, err := r.blobStep(blob)
+	if err != nil {
+		return nil, err
 	}
-	step := "get blob " + r.name + "@" + blob.Digest.String()
-	header := http.Header{"Accept-Encoding": {"identity"}}
+	header := blobHeader()
 	ranged := off != 0 || n != blob.Size
 	if ranged {
 		if off < 0 || n <= 0 || off+n < 0 {
@@ -59,6 +58,64 @@ func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, 
 	}
 	return nil, failure
 }
+
+// Blob returns a small blob, of at most image.MaxConfigSize bytes, with retries
+// of what may pass. Where its bytes have another digest they are asked for once
+// more; an answer that tells another size is final. Both are errors that wrap
+// image.ErrVerification. Other errors wrap image.ErrNotFound,
+// image.ErrUnauthorized or a sentinel of this package, or are ctx's own.
+func (r *Repository) Blob(ctx context.Context, blob image.Descriptor) ([]byte, error) {
+	step, err := r.blobStep(blob)
+	if err != nil {
+		return nil, err
+	}
+	if blob.Size < 0 || blob.Size > image.MaxConfigSize {
+		return nil, fmt.Errorf("%s: %w: it has %d bytes, which are not for memory", step, image.ErrVerification, blob.Size)
+	}
+	var body []byte
+	wrong := false // the bytes, once
+	err = r.client.retry(ctx, func() error {
+		resp, at, err := r.openBlob(ctx, step, blob.Digest.String(), blobHeader())
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return r.client.refusal(step, resp, at.purpose(), "")
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if told := resp.ContentLength; told >= 0 && told != blob.Size {
+			return fmt.Errorf("%s from %s: %w: it sends %d bytes, not %d", step, at.url.Host, image.ErrVerification, told, blob.Size)
+		}
+		if body, err = readSome(resp.Body, int(blob.Size)); err != nil {
+			return r.client.failure(step, resp.Request, err)
+		}
+		if err = checkBytes(blob.Digest, body); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("%s from %s: %w", step, at.url.Host, err)
+		if wrong {
+			return err
+		}
+		wrong = true
+		return &image.RetryError{Err: err}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// blobStep is the step that errors name, of a blob whose digest may become
+// part of a URL.
+func (r *Repository) blobStep(blob image.Descriptor) (string, error) {
+	if err := image.CheckDigest(blob.Digest); err != nil {
+		return "", fmt.Errorf("get blob of %s: %w", r.name, err)
+	}
+	return "get blob " + r.name + "@" + blob.Digest.String(), nil
+}
+
+// blobHeader asks for the bytes as they are, which digests name.
+func blobHeader() http.Header { return http.Header{"Accept-Encoding": {"identity"}} }
 
 // openBlob sends a GET to where the blob is. The answer may be a refusal.
 func (r *Repository) openBlob(ctx context.Context, step, digest string, header http.Header) (*http.Response, location, error) {

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/davit-cli/davit/image"
@@ -379,6 +380,202 @@ func TestBlobRefusals(t *testing.T) {
 	forbidden := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	if err := b.check(open(t, forbidden, Options{}), 0, 100); !errors.Is(err, image.ErrUnauthorized) {
 		t.Errorf("403: %v", err)
+	}
+}
+
+func TestBlob(t *testing.T) {
+	b := newBlob(100_000)
+	type send = func(w http.ResponseWriter, req *http.Request)
+	status := func(code int) send {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	// bytesOf tells the length of what it sends, or does not.
+	bytesOf := func(data []byte, told bool) send {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if told {
+				w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+			} else {
+				w.(http.Flusher).Flush()
+			}
+			_, _ = w.Write(data)
+		}
+	}
+	cut := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(b.Size))
+		_, _ = w.Write(b.bytes[:b.Size/2])
+	}
+	other := bytes.Repeat([]byte("x"), int(b.Size))
+	longer := append(bytes.Clone(b.bytes), 'x')
+	for _, test := range []struct {
+		name     string
+		fails    send
+		times    int32 // failures before success
+		requests int32
+		err      error // nil: it works
+	}{
+		{"at once", nil, 0, 1, nil},
+		{"cut", cut, 5, 6, nil},
+		{"cut too often", cut, 6, 6, io.ErrUnexpectedEOF},
+		{"429", status(429), 2, 3, nil},
+		{"500", status(500), 2, 3, nil},
+		{"503", status(503), 5, 6, nil},
+		{"wrong bytes once", bytesOf(other, true), 1, 2, nil},
+		{"wrong bytes twice", bytesOf(other, true), 2, 2, image.ErrVerification},
+		{"longer", bytesOf(longer, true), 1, 1, image.ErrVerification},
+		{"shorter", bytesOf(b.bytes[1:], true), 1, 1, image.ErrVerification},
+		{"longer, untold", bytesOf(longer, false), 1, 1, nil},
+		{"shorter, untold", bytesOf(b.bytes[1:], false), 2, 2, image.ErrVerification},
+		{"404", status(404), 1, 1, image.ErrNotFound},
+		{"401", status(401), 1, 1, image.ErrUnauthorized},
+		{"403", status(403), 1, 1, image.ErrUnauthorized},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var requests atomic.Int32
+			server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+				if req.Header.Get("Range") != "" || req.Header.Get("Accept-Encoding") != "identity" {
+					t.Errorf("asked with %v", req.Header)
+				}
+				if requests.Add(1) <= test.times {
+					test.fails(w, req)
+					return
+				}
+				b.send(w, req)
+			})
+			var sent events
+			data, err := open(t, server, Options{Events: sent.add}).Blob(t.Context(), b.Descriptor)
+			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || requests.Load() != test.requests {
+				t.Errorf("%d requests, %v", requests.Load(), err)
+			}
+			if err == nil && !bytes.Equal(data, b.bytes) || err != nil && data != nil {
+				t.Errorf("got %d bytes, %v", len(data), err)
+			}
+			if err != nil && !strings.HasPrefix(err.Error(), "get blob team/app@"+b.Digest.String()+" from "+host(server)+": ") {
+				t.Errorf("step and host are missing in %q", err)
+			}
+			if n := len(sent.of(image.EventRetry)); n != int(test.requests)-1 {
+				t.Errorf("%d events for %d requests", n, test.requests)
+			}
+		})
+	}
+}
+
+func TestBlobFollowsRedirects(t *testing.T) {
+	b := newBlob(1000)
+	c := newCDN(t, b)
+	r := open(t, c.registry, Options{Credentials: given("me", canary)})
+	for range 2 { // the second time after the signature has expired
+		if data, err := r.Blob(t.Context(), b.Descriptor); err != nil || !bytes.Equal(data, b.bytes) {
+			t.Errorf("got %d bytes, %v", len(data), err)
+		}
+		c.signature.Add(1)
+	}
+	if c.resolved.Load() != 2 || c.served.Load() != 2 {
+		t.Errorf("resolved %d times, served %d", c.resolved.Load(), c.served.Load())
+	}
+}
+
+func TestBlobThatGoes(t *testing.T) {
+	b := newBlob(1000)
+	gone := false
+	server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+		if gone {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		b.send(w, req)
+	})
+	r := open(t, server, Options{})
+	if _, err := r.Blob(t.Context(), b.Descriptor); err != nil {
+		t.Fatal(err)
+	}
+	gone = true
+	if _, err := r.Blob(t.Context(), b.Descriptor); !errors.Is(err, image.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBlobIsSmall(t *testing.T) {
+	server := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("asked") })
+	r := open(t, server, Options{})
+	for _, bad := range []image.Descriptor{
+		{Digest: newBlob(1).Digest, Size: image.MaxConfigSize + 1},
+		{Digest: newBlob(1).Digest, Size: -1},
+		{Digest: "sha256:../x", Size: 1},
+	} {
+		if _, err := r.Blob(t.Context(), bad); !errors.Is(err, image.ErrVerification) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// answering is a transport without a network.
+type answering func(*http.Request) *http.Response
+
+func (a answering) RoundTrip(req *http.Request) (*http.Response, error) { return a(req), nil }
+
+// silent is a body that gives no byte until it is closed or its request ends.
+type silent struct {
+	ctx   context.Context
+	close context.CancelFunc
+}
+
+func (s silent) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
+}
+
+func (s silent) Close() error {
+	s.close()
+	return nil
+}
+
+func TestBlobWaits(t *testing.T) {
+	b := newBlob(1000)
+	busy := func(*http.Request) *http.Response {
+		return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"60"}}, Body: http.NoBody}
+	}
+	stalled := func(req *http.Request) *http.Response {
+		var body silent
+		body.ctx, body.close = context.WithCancel(req.Context())
+		return &http.Response{StatusCode: http.StatusOK, Body: body, ContentLength: b.Size}
+	}
+	for _, test := range []struct {
+		name  string
+		fails func(*http.Request) *http.Response
+		times int           // failures before success
+		limit time.Duration // of the context
+		took  time.Duration // or up to a second more, of pauses of our own
+		err   error
+	}{
+		{"Retry-After", busy, 2, time.Hour, 2 * time.Minute, nil},
+		{"the context ends in a pause", busy, 2, 70 * time.Second, 70 * time.Second, context.DeadlineExceeded},
+		{"a stall", stalled, 1, time.Hour, stallTimeout, nil},
+		{"the context ends in a stall", stalled, 1, 10 * time.Second, 10 * time.Second, context.DeadlineExceeded},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				r, err := Open(referenceTo("registry.test"), Options{Transport: answering(func(req *http.Request) *http.Response {
+					if requests++; requests <= test.times {
+						return test.fails(req)
+					}
+					return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(b.bytes)), ContentLength: b.Size}
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), test.limit)
+				defer cancel()
+				begin := time.Now()
+				data, err := r.Blob(ctx, b.Descriptor)
+				if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || err == nil && !bytes.Equal(data, b.bytes) {
+					t.Errorf("got %d bytes, %v", len(data), err)
+				}
+				if took := time.Since(begin); took < test.took || took > test.took+time.Second {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+			})
+		})
 	}
 }
 

@@ -146,7 +146,7 @@ func (c *client) refusal(step string, resp *http.Response, p purpose, source str
 		used, refused, scope := c.auth.used()
 		e.Refused = refused
 		if p == purposeToken {
-			e.Credential, e.Scope = source, ""
+			e.Credential = source // the scope is the asker's to tell
 			break
 		}
 		e.Credential = used

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
 )
 
 func TestManifestInOneRoundTrip(t *testing.T) {
@@ -35,7 +36,7 @@ func TestManifestInOneRoundTrip(t *testing.T) {
 		t.Errorf("%d requests, the last is %s %s", requests.Load(), asked.Method, asked.URL)
 	}
 	accept := asked.Header.Get("Accept")
-	for _, want := range []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest, dockerSchema1, dockerSchema1JS} {
+	for _, want := range []string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, image.MediaTypeDockerList, image.MediaTypeDockerManifest, image.MediaTypeDockerSchema1, image.MediaTypeDockerSchema1JWS} {
 		if !strings.Contains(accept, want) {
 			t.Errorf("Accept %q is without %s", accept, want)
 		}
@@ -54,7 +55,7 @@ func TestManifestVerification(t *testing.T) {
 		schema1  = `{"schemaVersion":1,"name":"x","fsLayers":[],"signatures":[]}`
 		unsigned = `{"schemaVersion":1,"name":"x","fsLayers":[]}`
 		bare     = `{"schemaVersion":2,"config":{},"layers":[]}`
-		docker   = `{"schemaVersion":2,"mediaType":"` + dockerManifest + `","config":{},"layers":[]}`
+		docker   = `{"schemaVersion":2,"mediaType":"` + image.MediaTypeDockerManifest + `","config":{},"layers":[]}`
 	)
 	sha256 := digest.FromString(manifest).String()
 	sha512 := digest.SHA512.FromString(manifest).String()
@@ -73,14 +74,14 @@ func TestManifestVerification(t *testing.T) {
 		{name: "by sha512, told sha256", asked: sha512, body: manifest, told: sha256, wantType: ocispec.MediaTypeImageManifest, want: sha512},
 		{name: "told sha512", asked: "v1", body: manifest, told: sha512, wantType: ocispec.MediaTypeImageManifest, want: sha512},
 		{name: "told nonsense", asked: "v1", body: manifest, told: "sha256:../x", wantType: ocispec.MediaTypeImageManifest, want: sha256},
-		{name: "charset", asked: "v1", body: bare, contentType: dockerManifest + "; charset=utf-8", wantType: dockerManifest},
-		{name: "only the header", asked: "v1", body: bare, contentType: dockerManifest, wantType: dockerManifest},
-		{name: "a server of files", asked: "v1", body: docker, contentType: "application/octet-stream", wantType: dockerManifest},
+		{name: "charset", asked: "v1", body: bare, contentType: image.MediaTypeDockerManifest + "; charset=utf-8", wantType: image.MediaTypeDockerManifest},
+		{name: "only the header", asked: "v1", body: bare, contentType: image.MediaTypeDockerManifest, wantType: image.MediaTypeDockerManifest},
+		{name: "a server of files", asked: "v1", body: docker, contentType: "application/octet-stream", wantType: image.MediaTypeDockerManifest},
 		{name: "a server of files, neither", asked: "v1", body: bare, contentType: "text/plain; charset=utf-8", wantType: ocispec.MediaTypeImageManifest},
 		{name: "an index by its fields", asked: "v1", body: index, contentType: "application/json", wantType: ocispec.MediaTypeImageIndex},
-		{name: "schema 1", asked: "v1", body: schema1, contentType: dockerSchema1JS, told: other, wantType: dockerSchema1JS},
-		{name: "schema 1 by its fields", asked: "v1", body: schema1, contentType: "application/json", told: other, wantType: dockerSchema1JS},
-		{name: "schema 1 without signature", asked: "v1", body: unsigned, contentType: "text/plain", wantType: dockerSchema1},
+		{name: "schema 1", asked: "v1", body: schema1, contentType: image.MediaTypeDockerSchema1JWS, told: other, wantType: image.MediaTypeDockerSchema1JWS},
+		{name: "schema 1 by its fields", asked: "v1", body: schema1, contentType: "application/json", told: other, wantType: image.MediaTypeDockerSchema1JWS},
+		{name: "schema 1 without signature", asked: "v1", body: unsigned, contentType: "text/plain", wantType: image.MediaTypeDockerSchema1},
 		{name: "unknown type", asked: "v1", body: `{"mediaType":"application/x"}`, contentType: "application/x", wantType: "application/x"},
 
 		{name: "wrong asked digest", asked: other, body: manifest},
@@ -88,11 +89,11 @@ func TestManifestVerification(t *testing.T) {
 		{name: "wrong told digest", asked: "v1", body: manifest, told: other},
 		{name: "wrong told digest, right asked", asked: sha256, body: manifest, told: other},
 		{name: "wrong sha512", asked: "v1", body: manifest, told: digest.SHA512.FromString("other").String()},
-		{name: "schema 1 of another digest", asked: other, body: schema1, contentType: dockerSchema1JS},
+		{name: "schema 1 of another digest", asked: other, body: schema1, contentType: image.MediaTypeDockerSchema1JWS},
 		{name: "contradicting types", asked: "v1", body: manifest, contentType: ocispec.MediaTypeImageIndex},
 		{name: "contradicting kinds", asked: "v1", body: docker, contentType: ocispec.MediaTypeImageManifest},
 		{name: "index fields, manifest type", asked: "v1", body: index, contentType: ocispec.MediaTypeImageManifest},
-		{name: "manifest fields, index type", asked: "v1", body: bare, contentType: dockerList},
+		{name: "manifest fields, index type", asked: "v1", body: bare, contentType: image.MediaTypeDockerList},
 		{name: "both at once", asked: "v1", body: `{"manifests":[],"layers":[]}`, contentType: ocispec.MediaTypeImageManifest},
 		{name: "a page", asked: "v1", body: "<html>log in</html>", contentType: "text/html"},
 		{name: "cut JSON", asked: "v1", body: manifest[:40]},
@@ -133,6 +134,19 @@ func TestManifestVerification(t *testing.T) {
 				t.Errorf("got %+v", content.Descriptor)
 			}
 		})
+	}
+}
+
+// Whatever digest the registry tells: it leaves out the signatures.
+func TestSchema1EndsClearly(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", image.MediaTypeDockerSchema1JWS)
+		w.Header().Set("Docker-Content-Digest", digest.FromString("payload").String())
+		_, _ = io.WriteString(w, `{"schemaVersion":1,"fsLayers":[],"signatures":[]}`)
+	})
+	asked := ref.Reference{Registry: host(server), Repository: "team/app", Tag: "v1"}
+	if _, err := image.Resolve(t.Context(), open(t, server, Options{}), asked, nil, nil); !errors.Is(err, image.ErrSchema1) {
+		t.Error(err)
 	}
 }
 

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/davit-cli/davit/image"
 )
 
 // maxMetadata is the size in bytes of the largest manifest or page of tags
-// that is taken: what registries must take at least (OCI distribution-spec,
-// "Pushing Manifests").
-const maxMetadata = 4 << 20
+// that is taken.
+const maxMetadata = image.MaxManifestSize
 
 // fetch sends a metadata request of oras-go's, with retries, and reads the
 // whole answer. What oras-go is given of it is up to the caller: it never sees

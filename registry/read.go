@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/davit-cli/davit/image"
 )
 
 // stallTimeout is how long a small body may give no byte.
@@ -19,6 +21,9 @@ type tooLargeError int
 func (limit tooLargeError) Error() string {
 	return fmt.Sprintf("its answer is larger than %d MiB, more than davit takes", int(limit)>>20)
 }
+
+// Unwrap is image.ErrVerification: no manifest, list or token is that large.
+func (tooLargeError) Unwrap() error { return image.ErrVerification }
 
 // readAll reads a small body whole: at most limit bytes, or tooLargeError.
 func readAll(body io.ReadCloser, limit int) ([]byte, error) {

@@ -1,8 +1,8 @@
 // Package registry is a client of the OCI distribution API: it resolves
-// references, reads manifests and tags, and opens ranges of blobs.
+// references, reads manifests, tags and configs, and opens ranges of blobs.
 //
-// Metadata goes through oras-go's Repository. Below it stands a client of our
-// own that manifests and ranges share: it answers challenges, follows
+// Manifests and tags go through oras-go's Repository. Below it stands a client
+// of our own that all requests share: it answers challenges, follows
 // redirects without taking a credential along, and turns every refusal into an
 // *Error.
 package registry
@@ -35,8 +35,9 @@ type Options struct {
 	Insecure bool
 	// UserAgent is what requests call themselves. Empty: "davit".
 	UserAgent string
-	// Retries is how often in a row a metadata request that may pass (429,
-	// 5xx, a cut connection) is tried again. 0: five. Negative: never.
+	// Retries is how often in a row a request for a manifest, tags or a config
+	// that may pass (429, 5xx, a cut connection) is tried again. 0: five.
+	// Negative: never.
 	Retries int
 	// Transport makes the connections. Nil: one made for davit's work, with
 	// HTTP/1.1 and proxies from the environment. With a Transport given,

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -22,7 +23,8 @@ const (
 
 // retry calls try until it succeeds, fails of something that will not pass, or
 // has failed opts.Retries times more than once. Between two tries it waits
-// twice as long as before, or for as long as the server asks.
+// twice as long as before, or for as long as the server asks; where ctx ends
+// meanwhile, the error wraps its cause too.
 func (c *client) retry(ctx context.Context, try func() error) error {
 	for tries := 0; ; tries++ {
 		err := try()
@@ -46,7 +48,7 @@ func (c *client) retry(ctx context.Context, try func() error) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return err
+			return fmt.Errorf("%w; waiting to try again: %w", err, context.Cause(ctx))
 		}
 	}
 }

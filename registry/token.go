@@ -56,7 +56,12 @@ func (a *authorizer) exchange(ctx context.Context, c challenge, shown credential
 	}
 	defer discard(resp)
 	if resp.StatusCode != http.StatusOK {
-		return token{}, a.client.refusal(step, resp, purposeToken, shown.Source)
+		err := a.client.refusal(step, resp, purposeToken, shown.Source)
+		var refused *Error
+		if errors.As(err, &refused) && errors.Is(refused, image.ErrUnauthorized) {
+			refused.Scope = a.client.public(c.params["scope"], 200)
+		}
+		return token{}, err
 	}
 	body, err := readAll(resp.Body, maxTokenAnswer)
 	if err != nil {

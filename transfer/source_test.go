@@ -48,6 +48,10 @@ func (s *fakeSource) Manifest(context.Context, string) (image.Content, error) {
 	return image.Content{}, image.ErrNotFound
 }
 
+func (s *fakeSource) Blob(context.Context, image.Descriptor) ([]byte, error) {
+	return nil, image.ErrNotFound
+}
+
 func (s *fakeSource) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -71,28 +71,40 @@ func New(o Options) (*Server, error) {
 		}
 		s.ca = ca
 	}
+	// All listen before one serves: a handler may ask for any host.
+	var serve []func()
 	for _, l := range []Listener{Registry, CDN, Realm} {
-		if err := s.listen(l, o); err != nil {
-			return nil, errors.Join(err, s.Close())
+		f, err := s.listen(l, o)
+		if err != nil {
+			err = errors.Join(err, s.Close())
+			for _, f := range serve {
+				f() // closes its listener
+			}
+			return nil, err
 		}
+		serve = append(serve, f)
+	}
+	for _, f := range serve {
+		s.serving.Go(f)
 	}
 	return s, nil
 }
 
-func (s *Server) listen(name Listener, o Options) error {
+// listen opens a listener and returns what serves it until Close.
+func (s *Server) listen(name Listener, o Options) (serve func(), err error) {
 	addr := "127.0.0.1:0"
 	if name == Registry {
 		addr = o.Addr
 	}
 	inner, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("listen as %s: %w", name, err)
+		return nil, fmt.Errorf("listen as %s: %w", name, err)
 	}
 	l := inner
 	if name != Realm && (o.Rate != 0 || o.SendBuffer != 0) {
 		l = tunedListener{Listener: inner, rate: o.Rate, sendBuffer: o.SendBuffer}
 		if err := tuningSupported(); err != nil {
-			return errors.Join(fmt.Errorf("hold connections to a rate: %w", err), inner.Close())
+			return nil, errors.Join(fmt.Errorf("hold connections to a rate: %w", err), inner.Close())
 		}
 	}
 	protocols := new(http.Protocols)
@@ -113,14 +125,13 @@ func (s *Server) listen(name Listener, o Options) error {
 	}
 	s.servers[name] = server
 	s.hosts[name] = inner.Addr().String()
-	s.serving.Go(func() {
+	return func() {
 		if s.secure[name] {
 			_ = server.ServeTLS(l, "", "") // ends by Close
 		} else {
 			_ = server.Serve(l)
 		}
-	})
-	return nil
+	}, nil
 }
 
 // Close ends all connections and listeners, and stalled bodies with them. It
