@@ -40,7 +40,7 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 	warn(img, opts.Events)
 	result := PullResult{
 		Reference: img.Reference.WithDigest("").String(),
-		Digest:    img.Root.Digest.String(),
+		Digest:    img.Root().Digest.String(),
 		Manifest:  img.Manifest.Digest.String(),
 		ImageID:   img.Config.Digest.String(),
 		Size:      layout.Size(),

@@ -47,7 +47,7 @@ func testImage(t *testing.T, name string) (image.Image, map[digest.Digest]string
 	manifest := content(ocispec.MediaTypeImageManifest, `{"manifest":"\u003c"}`)
 	return image.Image{
 		Reference: n, Name: n,
-		Root: manifest, Manifest: manifest,
+		Manifest: manifest,
 		Config:   content(ocispec.MediaTypeImageConfig, `{"config":"\u003cü"}`),
 		Layers:   append(layers, layers[0]),
 		Platform: image.Platform{OS: "linux", Architecture: "amd64"},
@@ -177,6 +177,37 @@ func TestNameByDigest(t *testing.T) {
 	}
 	if !strings.Contains(manifest, `"RepoTags":null`) {
 		t.Errorf("manifest.json %s has a tag", manifest)
+	}
+}
+
+// What was asked for by an index's digest is there by that digest.
+func TestIndexAskedForByDigestIsKept(t *testing.T) {
+	index := content(ocispec.MediaTypeImageIndex, `{"index":1}`)
+	for name, kept := range map[string]bool{
+		"alpine@" + index.Digest.String():      true,
+		"alpine:3.20@" + index.Digest.String(): true,
+		"alpine:3.20":                          false,
+	} {
+		img, blobs := testImage(t, name)
+		img.Indexes = []image.Content{index}
+		want := img.Manifest
+		if kept {
+			want = index
+		}
+		l, err := NewLayout(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, files := readTar(t, bytes.NewReader(build(t, l, blobs)))
+		if _, there := files[blobName(index.Digest)]; there != kept {
+			t.Errorf("%s: the index is there: %v, want %v", name, there, kept)
+		}
+		if start := `"manifests":[{"mediaType":"` + want.MediaType + `","digest":"` + want.Digest.String() + `",`; !strings.Contains(files["index.json"], start) {
+			t.Errorf("%s: index.json %s does not name %s", name, files["index.json"], want.Digest)
+		}
+		if !strings.Contains(files["manifest.json"], blobName(img.Config.Digest)) {
+			t.Errorf("%s: manifest.json %s does not name the image", name, files["manifest.json"])
+		}
 	}
 }
 

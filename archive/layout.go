@@ -59,7 +59,7 @@ func NewLayout(images ...image.Image) (*Layout, error) {
 	}
 	seen := map[digest.Digest]bool{}
 	for _, img := range images {
-		for _, c := range []image.Content{img.Manifest, img.Config} {
+		for _, c := range append(keptIndexes(img), img.Manifest, img.Config) {
 			if seen[c.Digest] {
 				continue
 			}
@@ -183,18 +183,33 @@ func documents(images []image.Image) ([]document, error) {
 	return documents, nil
 }
 
+// keptIndexes are the indexes that stand in the archive, as served: those that
+// lead to an image which was asked for by digest, so that it is there by that
+// very digest. Of the platforms that they name, only one has its blobs beside
+// them, which loaders accept.
+func keptIndexes(img image.Image) []image.Content {
+	if img.Reference.Digest == "" {
+		return nil
+	}
+	return slices.Clone(img.Indexes)
+}
+
 // indexEntry names an image for containerd, podman and skopeo.
 func indexEntry(img image.Image) image.Descriptor {
+	root := img.Manifest
+	if kept := keptIndexes(img); len(kept) > 0 {
+		root = kept[0]
+	}
 	d := image.Descriptor{
-		MediaType:   img.Manifest.MediaType,
-		Digest:      img.Manifest.Digest,
-		Size:        img.Manifest.Size,
+		MediaType:   root.MediaType,
+		Digest:      root.Digest,
+		Size:        root.Size,
 		Annotations: map[string]string{annotationImageName: img.Name.String()},
 	}
 	if img.Name.Tag != "" {
 		d.Annotations[ocispec.AnnotationRefName] = img.Name.Tag
 	}
-	if !img.IsArtifact() {
+	if !img.IsArtifact() && root.Digest == img.Manifest.Digest {
 		p := img.Platform
 		d.Platform = &p
 	}

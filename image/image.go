@@ -31,10 +31,10 @@ type Image struct {
 	// Name is what the image is called where it goes: a name with a tag, or
 	// with a digest where there is no tag.
 	Name ref.Reference
-	// Root is what the reference names: an index, or the manifest itself.
-	Root Content
-	// Manifest is the image's manifest. It equals Root where the reference
-	// names no index.
+	// Indexes lead from what the reference names to the manifest, each naming
+	// the next. There are none where the reference names the manifest itself.
+	Indexes []Content
+	// Manifest is the image's manifest.
 	Manifest Content
 	// Config is the image's config; its digest is the image ID of classic
 	// Docker and podman.
@@ -47,4 +47,12 @@ type Image struct {
 	Platform Platform
 	// Source is where the layers are fetched from.
 	Source Source
+}
+
+// Root is what the reference names: an index, or the manifest itself.
+func (img Image) Root() Content {
+	if len(img.Indexes) > 0 {
+		return img.Indexes[0]
+	}
+	return img.Manifest
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/Masterminds/semver/v3"
@@ -41,7 +42,7 @@ const (
 // Errors name the image and the step; they wrap ErrNotFound, ErrUnauthorized,
 // ErrVerification, ErrSchema1 or ErrMediaType where one of them is the cause.
 func Resolve(ctx context.Context, src Source, r ref.Reference, want *Platform, events EventFunc) (Image, error) {
-	v := &resolver{src: src, ref: r, want: want, events: events, seen: make(map[digest.Digest]bool)}
+	v := &resolver{src: src, ref: r, want: want, events: events, seen: make(map[digest.Digest]bool), parents: make(map[digest.Digest]Content)}
 	img, err := v.resolve(ctx)
 	if err != nil {
 		return Image{}, fmt.Errorf("%s: %w", v.ref, err)
@@ -56,7 +57,8 @@ type resolver struct {
 	want   *Platform
 	events EventFunc
 
-	seen map[digest.Digest]bool // indexes that were read
+	seen    map[digest.Digest]bool    // indexes that were read
+	parents map[digest.Digest]Content // the index in which a descriptor was met first
 	told *Platform              // what an index told about the manifest
 }
 
@@ -79,7 +81,7 @@ func (v *resolver) resolve(ctx context.Context) (Image, error) {
 	}
 	img := Image{
 		Reference: v.ref,
-		Root:      root,
+		Indexes:   v.indexes(content.Digest),
 		Manifest:  content,
 		Config:    config,
 		Layers:    manifest.Layers,
@@ -97,6 +99,15 @@ func (v *resolver) resolve(ctx context.Context) (Image, error) {
 	}
 	img.Platform = v.settle(platform)
 	return img, v.checkPlatform(platform)
+}
+
+// indexes are those that lead to a manifest, the root first.
+func (v *resolver) indexes(d digest.Digest) []Content {
+	var indexes []Content
+	for parent, ok := v.parents[d]; ok; parent, ok = v.parents[parent.Digest] {
+		indexes = slices.Insert(indexes, 0, parent)
+	}
+	return indexes
 }
 
 // fetchRoot fetches what the reference names, and settles its tag.
@@ -215,6 +226,11 @@ func (v *resolver) open(c Content, depth int) ([]Descriptor, error) {
 	index, err := ParseIndex(c)
 	if err != nil {
 		return nil, fmt.Errorf("read index %s: %w", c.Digest, err)
+	}
+	for _, d := range index.Manifests {
+		if _, met := v.parents[d.Digest]; !met {
+			v.parents[d.Digest] = c
+		}
 	}
 	return index.Manifests, nil
 }

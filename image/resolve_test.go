@@ -297,10 +297,10 @@ func TestResolve(t *testing.T) {
 			if got := img.Platform; (tt.platform == "") != img.IsArtifact() || tt.platform != "" && FormatPlatform(got) != tt.platform {
 				t.Errorf("platform %+v; want %s", got, tt.platform)
 			}
-			if img.Root.Digest != m.manifests[r.TagOrDigest()].Digest || img.Reference != r || img.Source != Source(m) || len(img.Layers) == 0 {
+			if img.Root().Digest != m.manifests[r.TagOrDigest()].Digest || img.Reference != r || img.Source != Source(m) || len(img.Layers) == 0 {
 				t.Errorf("%+v", img)
 			}
-			for _, c := range []Content{img.Root, img.Manifest, img.Config} {
+			for _, c := range []Content{img.Root(), img.Manifest, img.Config} {
 				if err := checkBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
 					t.Errorf("%+v: %v", c.Descriptor, err)
 				}
