@@ -35,6 +35,7 @@ type archives struct {
 	other    archive // multi for another platform
 	named    archive // multi with another name
 	nameless archive // multi by its digest alone
+	pinned   archive // multi by its digest, with a name
 }
 
 func pullArchives(t testing.TB) archives {
@@ -60,6 +61,7 @@ func pullArchives(t testing.TB) archives {
 		other:    pull("other.tar", host+"davit/multi:latest", multi, host+"davit/multi", "--platform", otherPlatform.Architecture),
 		named:    pull("named.tar", "docker.io/davit/named:1", multi, host+"davit/multi", "--tag", "davit/named:1"),
 		nameless: pull("nameless.tar", "", multi, host+"davit/multi@"+multi.root.Digest.String()),
+		pinned:   pull("pinned.tar", "docker.io/davit/pinned:1", multi, host+"davit/multi@"+multi.root.Digest.String(), "--tag", "davit/pinned:1"),
 	}
 }
 
@@ -94,11 +96,18 @@ func familiar(name string) string { return strings.TrimPrefix(name, "docker.io/"
 
 func configID(a archive) string { return a.image.own.config.Digest.String() }
 
-func manifestID(a archive) string { return a.image.own.manifest.Digest.String() }
+// storedID is what loaders that keep manifests call the image: its manifest's
+// digest, or the index's where the image was pulled by that.
+func storedID(from archives, a archive) string {
+	if a.path == from.pinned.path {
+		return a.image.root.Digest.String()
+	}
+	return a.image.own.manifest.Digest.String()
+}
 
 func classicDocker(t *testing.T, from archives) {
 	d := startClassicDocker(t)
-	for _, a := range []archive{from.debian, from.multi, from.named} {
+	for _, a := range []archive{from.debian, from.multi, from.named, from.pinned} {
 		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, d, a, familiar(a.name), configID(a)) })
 	}
 	t.Run("by digest alone", func(t *testing.T) {
@@ -125,8 +134,8 @@ func classicDocker(t *testing.T, from archives) {
 
 func newestDocker(t *testing.T, from archives) {
 	d := startNewestDocker(t)
-	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named} {
-		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, d, a, familiar(a.name), manifestID(a)) })
+	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named, from.pinned} {
+		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, d, a, familiar(a.name), storedID(from, a)) })
 	}
 	t.Run("by digest alone", func(t *testing.T) {
 		d := startNewestDocker(t)
@@ -135,7 +144,7 @@ func newestDocker(t *testing.T, from archives) {
 			t.Errorf("it printed %q, want %q", got, from.nameless.image.prints)
 		}
 	})
-	t.Run("pipe", func(t *testing.T) { pipes(t, startNewestDocker(t), from, manifestID(from.debian)) })
+	t.Run("pipe", func(t *testing.T) { pipes(t, startNewestDocker(t), from, storedID(from, from.debian)) })
 	t.Run("demo", func(t *testing.T) { demo(t, d) })
 }
 
@@ -181,7 +190,7 @@ func demo(t *testing.T, d *docker) {
 
 func podmanLoads(t *testing.T, from archives) {
 	p := newPodman(t)
-	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named} {
+	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named, from.pinned} {
 		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, p, a, a.name, configID(a)) })
 	}
 	t.Run("another platform", func(t *testing.T) { runsElsewhere(t, newPodman(t), from.other) })
@@ -207,29 +216,28 @@ func runsElsewhere(t *testing.T, p *podman, a archive) {
 
 func containerdImports(t *testing.T, from archives) {
 	c := startContainerd(t)
-	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named} {
-		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, c, a, a.name, manifestID(a)) })
+	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named, from.pinned} {
+		t.Run(filepath.Base(a.path), func(t *testing.T) { loads(t, c, a, a.name, storedID(from, a)) })
 	}
 	t.Run("by digest alone", func(t *testing.T) {
 		c := startContainerd(t)
 		a := from.nameless
 		t.Log(strings.TrimSpace(c.load(t, a.path)))
-		names := c.names(t)
-		if len(names) != 1 {
-			t.Fatalf("imported as %q, want one name", names)
+		name := from.registry.host + "/davit/multi@" + a.image.root.Digest.String()
+		if names := c.names(t); !slices.Equal(names, []string{name}) {
+			t.Errorf("imported as %q, want %s", names, name)
 		}
-		repository, digest, _ := strings.Cut(names[0], "@")
-		if id := c.id(t, names[0]); repository != from.registry.host+"/davit/multi" || digest != id {
-			t.Errorf("%s is the image %s", names[0], id)
+		if id := c.id(t, name); id != a.image.root.Digest.String() {
+			t.Errorf("%s is the image %s", name, id)
 		}
-		if got := c.run(t, names[0]); got != a.image.prints {
+		if got := c.run(t, name); got != a.image.prints {
 			t.Errorf("it printed %q, want %q", got, a.image.prints)
 		}
 	})
 }
 
 func skopeoCopies(t *testing.T, from archives) {
-	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named, from.nameless} {
+	for _, a := range []archive{from.debian, from.zstd, from.multi, from.named, from.nameless, from.pinned} {
 		t.Run(filepath.Base(a.path), func(t *testing.T) {
 			own := a.image.own
 			// An OCI archive keeps what the registry served, byte for byte.

@@ -59,7 +59,7 @@ type resolver struct {
 
 	seen    map[digest.Digest]bool    // indexes that were read
 	parents map[digest.Digest]Content // the index in which a descriptor was met first
-	told *Platform              // what an index told about the manifest
+	told    *Platform                 // what an index told about the manifest
 }
 
 func (v *resolver) resolve(ctx context.Context) (Image, error) {
