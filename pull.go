@@ -177,26 +177,27 @@ func stream(ctx context.Context, img image.Image, layout *archive.Layout, opts P
 // outputFile follows a link to the file that is to be replaced, and refuses
 // what is no file: a directory, a device, a pipe.
 func outputFile(path string) (string, error) {
-	if os.IsPathSeparator(path[len(path)-1]) {
+	if base := filepath.Base(path); os.IsPathSeparator(path[len(path)-1]) || base == "." || base == ".." {
 		return "", fmt.Errorf("write %s: it names a directory: name a file in it", path)
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		return path, nil // not there, or nothing that the writing would not meet
 	}
+	target := path
 	if info.Mode()&os.ModeSymlink != 0 {
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return "", fmt.Errorf("write %s: %w", path, err)
+		if info, err = os.Stat(path); err == nil && info.Mode().IsRegular() {
+			target, err = filepath.EvalSymlinks(path)
 		}
-		if info, err = os.Stat(path); err != nil {
-			return "", fmt.Errorf("write %s: %w", path, err)
+		if err != nil {
+			return "", fmt.Errorf("write %s: it is a link that leads nowhere: %w", path, err)
 		}
 	}
 	switch {
 	case info.IsDir():
 		return "", fmt.Errorf("write %s: it is a directory: name a file in it", path)
 	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("write %s: it is no regular file: -o - writes to a pipe", path)
+		return "", fmt.Errorf("write %s: it is no regular file (-o - writes to a pipe)", path)
 	}
-	return path, nil
+	return target, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -132,10 +133,15 @@ func ParseManifest(c Content) (ocispec.Manifest, error) {
 		return ocispec.Manifest{}, fmt.Errorf("config of the manifest: %w", err)
 	}
 	total := manifest.Config.Size
+	sizes := map[digest.Digest]int64{manifest.Config.Digest: manifest.Config.Size}
 	for i, d := range manifest.Layers {
 		if err := checkDescriptor(d); err != nil {
 			return ocispec.Manifest{}, fmt.Errorf("layer %d of the manifest: %w", i+1, err)
 		}
+		if size, met := sizes[d.Digest]; met && size != d.Size {
+			return ocispec.Manifest{}, fmt.Errorf("%w: layer %d of the manifest, %s, has two sizes: %d and %d", ErrVerification, i+1, d.Digest, size, d.Size)
+		}
+		sizes[d.Digest] = d.Size
 		// Each is within the limit, so that the sum cannot overflow.
 		if total += d.Size; total > MaxImageSize {
 			return ocispec.Manifest{}, fmt.Errorf("%w: the manifest's layers are larger than %d bytes together", ErrVerification, int64(MaxImageSize))

@@ -19,9 +19,12 @@ func descriptorOf(mediaType string, b []byte) Descriptor {
 	return Descriptor{MediaType: mediaType, Digest: digest.FromBytes(b), Size: int64(len(b))}
 }
 
-const hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+const (
+	hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	hexB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+)
 
-var goodConfig = `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:` + hexA + `","size":10}`
+var goodConfig = `{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:` + hexB + `","size":10}`
 
 func TestMediaTypeOf(t *testing.T) {
 	const (
@@ -114,6 +117,7 @@ func TestParseManifest(t *testing.T) {
 		{"uppercase digest", "lowercase", manifest(goodConfig, layer("sha256:"+strings.ToUpper(hexA), "1"))},
 		{"no digest", "layer 1", manifest(goodConfig, `{}`)},
 		{"negative size", "negative size -1", manifest(goodConfig, layer("sha256:"+hexA, "-1"))},
+		{"two sizes", "has two sizes: 1 and 2", manifest(goodConfig, layer("sha256:"+hexA, "1")+","+layer("sha256:"+hexA, "2"))},
 		{"absurd size", "has the size", manifest(goodConfig, layer("sha256:"+hexA, "9223372036854775807"))},
 		{"size over int64", "malformed", manifest(goodConfig, layer("sha256:"+hexA, "9223372036854775808"))},
 		{"size as text", "malformed", manifest(goodConfig, layer("sha256:"+hexA, `"1"`))},

@@ -8,7 +8,8 @@ import (
 )
 
 // Source gives images out: a repository in a registry, for example. Its
-// methods may be called from many goroutines at once.
+// methods may be called from many goroutines at once, and its values can be
+// compared (a pointer).
 type Source interface {
 	// Manifest returns the exact, verified bytes of the manifest or index
 	// that a tag or digest names, in one round trip where the source allows.
@@ -66,8 +67,9 @@ type Extent struct{ Off, Len int64 }
 // Place is where one blob's bytes go. Pieces may come in any order and from
 // several goroutines at once, but no two of them overlap.
 type Place interface {
-	// WriteAt keeps a piece: once it returns, the piece is also there for a
-	// later run after this process was killed, where the place is a file.
+	// WriteAt keeps a piece. Where the place is a file, a later run after this
+	// process was killed finds it there, but for at most the last 64 KiB of
+	// pieces that follow each other.
 	io.WriterAt
 	// ReadAt reads pieces back that were written, for hashing.
 	io.ReaderAt

@@ -26,6 +26,7 @@ type engine struct {
 	blobs  []*blob    // in the order in which they are begun
 	left   int        // blobs not yet verified
 	active map[*claim]struct{}
+	parked int // active claims that wait for the stream's reader, and so use no connection
 	// limit is the position of the stream up to which bytes may be fetched;
 	// without a stream it lies beyond every blob.
 	limit int64
@@ -39,6 +40,7 @@ type engine struct {
 	fetched     int64     // bytes kept of what came over the network
 	resumed     int64
 	chunkRate   float64 // bytes a second that one connection gives, smoothed
+	peakRate    float64 // the highest chunkRate so far
 	err         error
 
 	hashers sync.WaitGroup
@@ -56,6 +58,7 @@ type blob struct {
 	whole    bool  // to be fetched as one stream from now on
 	started  bool
 	verified bool
+	damaged  int // times that what stood on disk proved wrong
 	hasher   hasher
 }
 
@@ -67,7 +70,9 @@ type claim struct {
 	started  time.Time
 	bytes    int64 // fetched since started
 	waiting  bool  // between two tries
-	cancel   context.CancelFunc
+	taken    bool  // all of it was taken over from a slower connection
+	ctx      context.Context
+	cancel   context.CancelCauseFunc // ends what is under way for it
 }
 
 // rate is the claim's bytes a second.
@@ -178,7 +183,7 @@ func (e *engine) next() *claim {
 		if e.err != nil || e.left == 0 {
 			return nil
 		}
-		if len(e.active) < e.target {
+		if len(e.active)-e.parked < e.target {
 			c := e.take()
 			if c == nil {
 				c = e.steal(time.Now())
@@ -233,6 +238,7 @@ const (
 	minChunk   = 1 << 20
 	firstChunk = 2 << 20
 	maxChunk   = 16 << 20
+	chunkStep  = 64 << 10
 	minSteal   = 256 << 10
 	bufferSize = 128 << 10
 )
@@ -257,7 +263,7 @@ func (e *engine) chunk(gap int64) int64 {
 	if e.inOrder() {
 		n = min(n, windowSize/int64(2*e.target))
 	}
-	n = max(n, minChunk)
+	n = max(n, minChunk) / chunkStep * chunkStep
 	if gap < n+n/2 {
 		return gap // no crumbs
 	}
@@ -266,6 +272,7 @@ func (e *engine) chunk(gap int64) int64 {
 
 func (e *engine) claim(b *blob, pos, end int64) *claim {
 	c := &claim{blob: b, pos: pos, end: end, started: time.Now()}
+	c.ctx, c.cancel = context.WithCancelCause(e.ctx)
 	e.active[c] = struct{}{}
 	b.claims++
 	return c
@@ -278,7 +285,7 @@ func (e *engine) steal(now time.Time) *claim {
 	var victim *claim
 	var longest float64
 	for c := range e.active {
-		if c.waiting || c.stream || c.end-c.pos < minSteal {
+		if c.waiting || c.stream || c.pos >= c.end {
 			continue
 		}
 		if t := float64(c.end-c.pos) / (c.rate(now) + 1); t > longest {
@@ -289,25 +296,39 @@ func (e *engine) steal(now time.Time) *claim {
 	if victim == nil || longest < 1 || now.Sub(victim.started) < time.Second {
 		return nil
 	}
-	b, end := victim.blob, victim.end
-	if e.chunkRate > 0 && victim.rate(now) < e.chunkRate/8 {
-		pos := victim.pos
+	b, pos, end := victim.blob, victim.pos, victim.end
+	if e.stands(victim, longest, now) {
 		victim.end = pos
-		victim.cancel()
-		return e.claim(b, pos, end)
+		victim.cancel(errSuperseded)
+		c := e.claim(b, pos, end)
+		c.taken = true
+		return c
 	}
-	if end-victim.pos < 2*minSteal {
+	if victim.bytes == 0 || end-pos < 2*minSteal {
 		return nil
 	}
-	mid := victim.pos + (end-victim.pos)/2
+	mid := pos + (end-pos)/2
+	mid -= (mid - pos) % chunkStep
 	victim.end = mid
 	return e.claim(b, mid, end)
+}
+
+// stands tells whether a connection has nearly come to a stand, so that
+// another one may take over all that it has left. One that took over itself is
+// given more time: where every answer is slow in coming, cutting them short
+// would bring nothing at all.
+func (e *engine) stands(c *claim, left float64, now time.Time) bool {
+	if c.taken && (c.bytes == 0 || now.Sub(c.started) < 10*time.Second) {
+		return false
+	}
+	return left > 5 && c.rate(now) < e.peakRate/8
 }
 
 // release gives back what a claim has not fetched.
 func (e *engine) release(c *claim) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	c.cancel(nil)
 	delete(e.active, c)
 	c.claims--
 	if c.whole {
@@ -330,9 +351,9 @@ func (e *engine) oneStream(b *blob) {
 	e.noRanges[b.Source] = true
 	b.whole = true
 	for c := range e.active {
-		if c.blob == b && c.cancel != nil {
+		if c.blob == b {
 			c.end = c.pos
-			c.cancel()
+			c.cancel(errSuperseded)
 		}
 	}
 }

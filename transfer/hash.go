@@ -125,13 +125,17 @@ func (e *engine) conclude(b *blob) {
 		e.fail(fmt.Errorf("forget blob %s: %w", want, err))
 		return
 	}
-	if b.resumed == 0 {
+	if b.damaged++; b.resumed == 0 || b.damaged > maxDamaged {
 		e.fail(fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
 			want, want.Algorithm(), got, image.ErrVerification))
 		return
 	}
 	e.startOver(b)
 }
+
+// maxDamaged bounds how often a disk that gives back other bytes than were
+// written to it is given another chance.
+const maxDamaged = 4
 
 func (e *engine) accept(b *blob) {
 	if b.Verified != nil {
@@ -153,6 +157,7 @@ func (e *engine) accept(b *blob) {
 // startOver fetches again what the place no longer vouches for.
 func (e *engine) startOver(b *blob) {
 	written := newExtents(b.Place.Written(), b.Blob.Size)
+	e.begin(b)
 	e.opts.Events.Send(image.Event{Kind: image.EventNote, Blob: b.Blob,
 		Text: fmt.Sprintf("what an earlier run left of blob %s is damaged; fetching the damaged part again", b.Blob.Digest)})
 	e.opts.Events.Send(image.Event{Kind: image.EventBlobAdvanced, Blob: b.Blob, Bytes: written.sum() - b.Blob.Size})

@@ -30,8 +30,8 @@ func (e *engine) pace() {
 			last, before = e.fetched, now
 			e.measure(total)
 			switch {
-			case now.Before(e.calmUntil), len(e.active) < e.target, e.target == e.opts.Jobs:
-				// paused, or no use for more, or no more allowed
+			case now.Before(e.calmUntil), len(e.active)-e.parked < e.target, e.target == e.opts.Jobs, total == 0:
+				// paused, or no use for more, or no more allowed, or nothing to judge by
 			case total > best*1.05:
 				best, vain = total, 0
 				e.target = min(2*e.target, e.opts.Jobs)
@@ -58,6 +58,7 @@ func (e *engine) measure(total float64) {
 		e.chunkRate = one
 	}
 	e.chunkRate += (one - e.chunkRate) / 4
+	e.peakRate = max(e.peakRate, e.chunkRate)
 }
 
 // busy halves the connections and holds every request back, as a registry

@@ -24,7 +24,8 @@ const (
 // sink that copies what it reads never completes a wrong blob.
 //
 // The places of the items are not used. Stream returns when sink has had all
-// blobs, or with the first error, after sink has returned.
+// blobs, or with the first error, after sink has returned. Only where ctx ends
+// it does not wait for a sink that is stuck in a write.
 func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, blob io.Reader) error) (Stats, error) {
 	if err := check(items); err != nil {
 		return Stats{}, err
@@ -50,8 +51,15 @@ func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, bl
 		sunk <- nil
 	}()
 	stats, err := e.run()
-	if sinkErr := <-sunk; err == nil {
-		err = sinkErr
+	select {
+	case sinkErr := <-sunk:
+		if err == nil {
+			err = sinkErr
+		}
+	case <-ctx.Done():
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 	}
 	return stats, err
 }

@@ -46,11 +46,11 @@ func (e *engine) begin(b *blob) {
 // fetch tries a claim until it is done, taken over, or hopeless. As long as
 // bytes arrive it goes on; tries without a new byte of the blob are counted.
 func (e *engine) fetch(c *claim, buf []byte) {
-	tries, seen := 0, int64(-1)
+	tries, seen := 0, progress{}
 	for {
 		before := e.progress(c)
 		err := e.attempt(c, buf)
-		if err == nil || e.ctx.Err() != nil {
+		if err == nil || c.ctx.Err() != nil {
 			return
 		}
 		var noRange *image.NoRangeError
@@ -63,30 +63,62 @@ func (e *engine) fetch(c *claim, buf []byte) {
 			return
 		}
 		now := e.progress(c)
-		if now.mine > before.mine {
-			tries, seen = 0, now.blob
+		if now.claim > before.claim {
+			tries = 0
 			continue // it gave something: ask again at once
 		}
-		if now.blob != seen {
-			tries, seen = 0, now.blob
+		if now.since(seen, err) {
+			tries = 0
 		}
+		seen = now
 		if tries++; tries >= e.opts.Retries {
-			e.fail(fmt.Errorf("%w (gave up after %d tries without a new byte)", err, tries))
+			e.fail(gaveUp(err, tries))
 			return
 		}
-		if !e.pause(c, err, tries) {
+		if !e.pause(c, err, tries) || e.crowded(c) {
 			return
 		}
 	}
 }
 
-// progress is what tries are measured by.
-type progress struct{ mine, blob int64 }
+// progress is what tries are measured by: bytes that have come so far.
+type progress struct{ claim, blob, all int64 }
 
 func (e *engine) progress(c *claim) progress {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return progress{c.bytes, c.got}
+	return progress{c.bytes, c.got, e.fetched}
+}
+
+// since tells whether bytes have come that give hope after err: any where the
+// registry is just busy, else only those of the same blob.
+func (p progress) since(seen progress, err error) bool {
+	if busy(err) {
+		return p.all > seen.all
+	}
+	return p.blob > seen.blob
+}
+
+// busy tells whether the registry wants fewer requests.
+func busy(err error) bool {
+	var retry *image.RetryError
+	return errors.As(err, &retry) && retry.Busy
+}
+
+// gaveUp ends the command. Content that ends early every time is not just cut.
+func gaveUp(err error, tries int) error {
+	if errors.Is(err, errEndsEarly) {
+		return fmt.Errorf("%w: %w (every time in %d tries)", err, image.ErrVerification, tries)
+	}
+	return fmt.Errorf("%w (gave up after %d tries without a new byte)", err, tries)
+}
+
+// crowded tells whether more connections are at work than there should be, so
+// that this one gives its claim back.
+func (e *engine) crowded(c *claim) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return c.pos < c.end && len(e.active)-e.parked > e.target
 }
 
 // permanent tells errors that another try cannot mend.
@@ -122,7 +154,7 @@ func (e *engine) pause(c *claim, err error, tries int) bool {
 	e.opts.Events.Send(image.Event{Kind: image.EventRetry, Blob: c.Blob, Text: err.Error(), Wait: wait})
 	e.setWaiting(c, true)
 	defer e.setWaiting(c, false)
-	return sleep(e.ctx, wait)
+	return sleep(c.ctx, wait)
 }
 
 func (e *engine) setWaiting(c *claim, waiting bool) {
@@ -150,10 +182,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // attempt is one request for what is left of a claim. Nil means that nothing
 // is left of it, be it fetched or taken over.
 func (e *engine) attempt(c *claim, buf []byte) error {
-	ctx, cancel := context.WithCancelCause(e.ctx)
+	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
 	e.mu.Lock()
-	c.cancel = func() { cancel(errSuperseded) }
 	off, end, size := c.pos, c.end, c.Blob.Size
 	paused := time.Until(e.pausedUntil)
 	e.mu.Unlock()
@@ -193,6 +224,9 @@ var (
 	// errSuperseded ends an attempt whose claim another connection has taken.
 	errSuperseded = errors.New("another connection took over")
 	errStalled    = errors.New("sent nothing")
+	// errEndsEarly is a body of unknown length that ends, properly as it
+	// seems, before the blob does.
+	errEndsEarly = errors.New("it ends early")
 )
 
 // checkRange compares what a server is about to send with what was asked for.
@@ -276,9 +310,9 @@ func (e *engine) ended(c *claim, at int64, rng *image.Range) error {
 	switch {
 	case c.pos >= c.end:
 		return nil
-	case c.stream && rng.Len < 0: // a proper end, not a cut
+	case c.stream && rng.Len < 0:
 		return fmt.Errorf("blob %s: %s sent %d bytes of it, the manifest says %d: %w",
-			c.Blob.Digest, rng.Host, at, c.Blob.Size, image.ErrVerification)
+			c.Blob.Digest, rng.Host, at, c.Blob.Size, errEndsEarly)
 	default:
 		return fmt.Errorf("fetch blob %s: connection to %s ended after %d of %d bytes: %w",
 			c.Blob.Digest, rng.Host, at, c.Blob.Size, io.ErrUnexpectedEOF)
@@ -353,6 +387,12 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 func (e *engine) waitRoom(end int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.limit >= end {
+		return e.err
+	}
+	e.parked++
+	defer func() { e.parked-- }()
+	e.wake.Broadcast() // another connection may be used meanwhile
 	for e.limit < end && e.err == nil {
 		e.wake.Wait()
 	}

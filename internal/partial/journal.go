@@ -19,6 +19,10 @@ type Slot struct {
 	Offset int64
 }
 
+// maxRecord is the longest run that is journaled as one: a step, and the piece
+// that brought it beyond.
+const maxRecord = journalStep + maxPiece
+
 // record is a run of bytes of a slot's blob that was written, with its CRC-32C.
 type record struct {
 	image.Extent
@@ -96,7 +100,7 @@ func (j *journal) read(line string) bool {
 		if n, _ := fmt.Sscanf(line, "+ %d %d %d %x\n", &i, &r.Off, &r.Len, &r.crc); n != 4 || i < 0 || i >= len(j.slots) {
 			return false
 		}
-		if r.Off < 0 || r.Len <= 0 || r.Len > j.slots[i].Size || r.Off > j.slots[i].Size-r.Len {
+		if r.Off < 0 || r.Len <= 0 || r.Len > min(j.slots[i].Size, maxRecord) || r.Off > j.slots[i].Size-r.Len {
 			return false
 		}
 		j.records[i] = append(j.records[i], r)

@@ -3,6 +3,7 @@ package partial
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/gofrs/flock"
 )
@@ -14,11 +15,22 @@ type lock struct {
 }
 
 // acquire makes the partial's directory and locks it. The error is ErrLocked
-// where another process has it.
+// where another process has it. A directory that another user could have
+// prepared, with links in it that lead elsewhere, is refused.
 func acquire(dir, path string) (*lock, error) {
 	for {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 			return nil, err
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+			return nil, err
+		}
+		if info, err := os.Lstat(dir); os.IsNotExist(err) {
+			continue // its owner has just finished
+		} else if err != nil {
+			return nil, err
+		} else if !info.IsDir() || !own(info) {
+			return nil, fmt.Errorf("%s is not a directory of this user's: remove it, or choose another output", dir)
 		}
 		l := &lock{flock.New(path), path}
 		ok, err := l.file.TryLock()

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -37,6 +38,8 @@ type Partial struct {
 	lock   *lock
 	data   *os.File
 	slots  []Slot
+
+	written atomic.Int64 // bytes, since they were last sent on their way to the disk
 
 	mu      sync.Mutex // guards the rest
 	journal *os.File
@@ -213,16 +216,17 @@ func (p *Partial) carryAll(data io.ReaderAt, old *journal) error {
 }
 
 func (p *Partial) carry(from io.ReaderAt, records []record, to *place) error {
+	carried := map[record]bool{} // by a run that was killed
+	for _, r := range to.records {
+		carried[r] = true
+	}
 	for _, r := range records {
-		if slices.Contains(to.records, r) {
-			continue // carried over by a run that was killed
+		if carried[r] {
+			continue
 		}
 		buf := make([]byte, r.Len)
-		if _, err := from.ReadAt(buf, r.Off); err != nil {
-			return err
-		}
-		if crc32.Checksum(buf, castagnoli) != r.crc {
-			continue
+		if _, err := from.ReadAt(buf, r.Off); err != nil || crc32.Checksum(buf, castagnoli) != r.crc {
+			continue // a hint that was wrong
 		}
 		if _, err := to.WriteAt(buf, r.Off); err != nil {
 			return err
@@ -257,9 +261,9 @@ func (p *Partial) Commit() error {
 	if err := os.Rename(p.path(dataName), p.output); err != nil {
 		return fmt.Errorf("replace %s: %w", p.output, err)
 	}
-	if err := syncDir(filepath.Dir(p.output)); err != nil {
-		return fmt.Errorf("sync the directory of %s: %w", p.output, err)
-	}
+	// The output stands there now, whatever a directory makes of being synced:
+	// some file systems, and directories that may not be read, refuse.
+	_ = syncDir(filepath.Dir(p.output))
 	if err := errors.Join(p.journal.Close(), p.discard(journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
@@ -287,6 +291,18 @@ func (p *Partial) Close() error {
 		p.lock = nil
 	}
 	return errors.Join(errs...)
+}
+
+// flushStep is how many bytes are written before they are sent on their way.
+const flushStep = 16 << 20
+
+// wrote lets the system begin to write to the disk, so that little is left to
+// wait for in Commit.
+func (p *Partial) wrote(n int64) {
+	if p.written.Add(n) >= flushStep {
+		p.written.Store(0)
+		startWriteback(p.data)
+	}
 }
 
 // discard removes files of the partial that may not be there.

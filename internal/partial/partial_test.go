@@ -104,6 +104,37 @@ func TestKilledRunIsResumed(t *testing.T) {
 	}
 }
 
+// Blobs that are shorter than a step, and pieces that end where chunks do,
+// are journaled at once.
+func TestKilledRunKeepsWhatIsWhole(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "out.tar")
+	small := Slot{digest.FromString("small"), 5, 512}
+	p := open(t, output, 1_000_000, small, slotA)
+	write(t, p, small, []byte("small"), 0)
+	write(t, p, slotA, blobA[journalStep-10:journalStep], journalStep-10)
+	abandon(p)
+	p = open(t, output, 1_000_000, small, slotA)
+	if n := sum(p.Place(small.Digest).Written()); n != 5 {
+		t.Errorf("%d bytes of a small blob survived a kill, want 5", n)
+	}
+	if n := sum(p.Place(slotA.Digest).Written()); n != 10 {
+		t.Errorf("%d bytes before a step's end survived a kill, want 10", n)
+	}
+}
+
+func TestManyShortRuns(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "out.tar")
+	p := open(t, output, 1_000_000, slotA)
+	for off := 0; off < 200*1000; off += 1000 {
+		write(t, p, slotA, blobA[off:off+10], int64(off))
+	}
+	abandon(p)
+	p = open(t, output, 1_000_000, slotA)
+	if n := sum(p.Place(slotA.Digest).Written()); n < 10*(200-maxRuns-1) {
+		t.Errorf("%d of 2000 bytes in short runs survived a kill", n)
+	}
+}
+
 func TestCloseKeepsTheLastPieces(t *testing.T) {
 	output := filepath.Join(t.TempDir(), "out.tar")
 	p := open(t, output, 1_000_000, slotA)
@@ -240,6 +271,44 @@ func TestMovedLayoutInterrupted(t *testing.T) {
 				t.Errorf("B differs after it was carried over (%v)", err)
 			}
 		})
+	}
+}
+
+// Old data that are shorter than their journal tells are worth what they hold.
+func TestMovedLayoutWithShortData(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "out.tar")
+	p := open(t, output, 1_000_000, slotA, slotB)
+	write(t, p, slotA, blobA, 0)
+	write(t, p, slotB, blobB, 0)
+	abandon(p)
+	if err := os.Truncate(filepath.Join(output+Suffix, dataName), slotB.Offset); err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, output, 900_000, slotA, Slot{slotB.Digest, slotB.Size, 500_000})
+	if n := sum(p.Place(slotA.Digest).Written()); n != slotA.Size {
+		t.Errorf("%d bytes of A were carried over, want %d", n, slotA.Size)
+	}
+	if n := sum(p.Place(slotB.Digest).Written()); n != 0 {
+		t.Errorf("%d bytes of B are said to be there", n)
+	}
+}
+
+// What stands where the partial's directory belongs is not followed.
+func TestForeignDirectory(t *testing.T) {
+	dir := t.TempDir()
+	output := filepath.Join(dir, "out.tar")
+	if err := os.Symlink(t.TempDir(), output+Suffix); err != nil {
+		t.Skipf("no symbolic links here: %v", err)
+	}
+	if _, err := Open(output, []Slot{slotA}, 1_000_000, false); err == nil {
+		t.Error("a link is taken for the partial's directory")
+	}
+	file := filepath.Join(dir, "other.tar")
+	if err := os.WriteFile(file+Suffix, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(file, []Slot{slotA}, 1_000_000, false); err == nil {
+		t.Error("a file is taken for the partial's directory")
 	}
 }
 

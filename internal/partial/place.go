@@ -9,9 +9,16 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// journalStep is how many bytes a run of small pieces gathers before it is
-// journaled. A kill loses at most so much for each connection.
-const journalStep = 64 << 10
+const (
+	// journalStep is how many bytes a run of small pieces gathers before it is
+	// journaled. A kill loses at most so much for each connection.
+	journalStep = 64 << 10
+	// maxPiece bounds a record: what is damaged is fetched again by records.
+	maxPiece = 1 << 20
+	// maxRuns is how many runs may be gathering: more than connections leave
+	// some that nobody goes on with.
+	maxRuns = 32
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -25,19 +32,28 @@ type place struct {
 	runs    []record // written, not yet journaled; each grows at its end
 }
 
-// WriteAt writes the bytes, then journals them, at the latest with the next
-// 64 KiB that continue them.
+// WriteAt writes the bytes, then journals them: at the latest with the next
+// 64 KiB that continue them, at a multiple of 64 KiB, where pieces end, or at
+// the blob's end.
 func (p *place) WriteAt(b []byte, off int64) (int, error) {
 	n, err := p.partial.data.WriteAt(b, p.partial.slots[p.slot].Offset+off)
 	if err != nil {
 		return n, err
 	}
-	return n, p.note(b, off)
-}
-
-func (p *place) note(b []byte, off int64) error {
+	p.partial.wrote(int64(n))
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for piece := range slices.Chunk(b, maxPiece) {
+		if err := p.note(piece, off); err != nil {
+			return n, err
+		}
+		off += int64(len(piece))
+	}
+	return n, nil
+}
+
+// note takes a piece that is written into the runs. The caller holds the lock.
+func (p *place) note(b []byte, off int64) error {
 	i := slices.IndexFunc(p.runs, func(r record) bool { return r.Off+r.Len == off })
 	if i < 0 {
 		i = len(p.runs)
@@ -46,10 +62,13 @@ func (p *place) note(b []byte, off int64) error {
 	r := &p.runs[i]
 	r.Len += int64(len(b))
 	r.crc = crc32.Update(r.crc, castagnoli, b)
-	if r.Len < journalStep {
-		return nil
+	if end := r.Off + r.Len; r.Len < journalStep && end%journalStep != 0 && end != p.partial.slots[p.slot].Size {
+		if len(p.runs) <= maxRuns {
+			return nil
+		}
+		i = 0 // the one that has waited longest
 	}
-	done := *r
+	done := p.runs[i]
 	p.runs = slices.Delete(p.runs, i, i+1)
 	return p.journal(done)
 }

@@ -5,6 +5,7 @@ package partial
 import (
 	"errors"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,12 @@ func allocated(f *os.File) int64 {
 		return 0
 	}
 	return s.Blocks * 512
+}
+
+// own tells whether a file is this user's.
+func own(info os.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || int(s.Uid) == os.Geteuid()
 }
 
 // markSparse has nothing to do: files are sparse.
