@@ -42,7 +42,7 @@ func playHelper(suffix string) int {
 		fmt.Fprintln(os.Stderr, "half done")
 		return 1
 	case "hangs":
-		select {}
+		time.Sleep(time.Hour)
 	case "babbles":
 		fmt.Print("Your password is " + canary)
 	case "floods":

@@ -145,7 +145,7 @@ func (v *resolver) fetchTag(ctx context.Context, tag string) (Content, error) {
 	v.step("fetch manifest of tag " + tag)
 	c, err := v.src.Manifest(ctx, tag)
 	if err != nil {
-		return Content{}, fmt.Errorf("fetch manifest: %w", err)
+		return Content{}, err // it names the step
 	}
 	return checkContent(c, c.Descriptor)
 }
@@ -162,7 +162,7 @@ func (v *resolver) fetch(ctx context.Context, d Descriptor) (Content, error) {
 	v.step("fetch manifest " + d.Digest.String())
 	c, err := v.src.Manifest(ctx, d.Digest.String())
 	if err != nil {
-		return Content{}, fmt.Errorf("fetch manifest %s: %w", d.Digest, err)
+		return Content{}, err // it names the step
 	}
 	return checkContent(c, d)
 }

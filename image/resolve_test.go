@@ -37,7 +37,7 @@ func (m *memory) Manifest(_ context.Context, tagOrDigest string) (Content, error
 	m.asked = append(m.asked, tagOrDigest)
 	c, ok := m.manifests[tagOrDigest]
 	if !ok {
-		return Content{}, fmt.Errorf("manifest unknown: %w", ErrNotFound)
+		return Content{}, fmt.Errorf("get manifest %s: manifest unknown: %w", tagOrDigest, ErrNotFound)
 	}
 	return c, nil
 }
@@ -257,8 +257,8 @@ func TestResolve(t *testing.T) {
 		{"r.io/a:contradicting", host, Descriptor{}, "", ErrVerification, "the index calls it"},
 		{"r.io/a:wrong-size", host, Descriptor{}, "", ErrVerification, "bytes, not"},
 		{"r.io/a:large", host, Descriptor{}, "", ErrVerification, "more than 4194304"},
-		{"r.io/a:gone", host, Descriptor{}, "", ErrNotFound, "fetch manifest sha256:"},
-		{"r.io/a:nothing", "", Descriptor{}, "", ErrNotFound, "r.io/a:nothing: fetch manifest"},
+		{"r.io/a:gone", host, Descriptor{}, "", ErrNotFound, "get manifest sha256:"},
+		{"r.io/a:nothing", "", Descriptor{}, "", ErrNotFound, "r.io/a:nothing: get manifest nothing"},
 		{"r.io/a:schema1", "", Descriptor{}, "", ErrSchema1, "r.io/a:schema1: read manifest sha256:"},
 		{"r.io/a:unknown", "", Descriptor{}, "", ErrMediaType, "application/vnd.example"},
 		{"r.io/a:html", "", Descriptor{}, "", ErrVerification, "no JSON"},
@@ -393,7 +393,7 @@ func TestResolveWithoutTag(t *testing.T) {
 		{"only dates", [][]string{{"20240131", "20240201", "x"}}, nil, "20240201", nil, nil},
 		{"no versions", [][]string{{"stable", "edge", "bad\x1b[1m"}}, nil, "", ErrNotFound, []string{"no tag is a version; write one of: stable, edge"}},
 		{"many tags", [][]string{many}, nil, "", ErrNotFound, []string{"build-00", "build-19 and 10 more"}},
-		{"no tags", nil, nil, "", ErrNotFound, []string{"r.io/a:latest: fetch manifest: manifest unknown"}},
+		{"no tags", nil, nil, "", ErrNotFound, []string{"r.io/a:latest: get manifest latest: manifest unknown"}},
 		{"no repository", nil, fmt.Errorf("name unknown: %w", ErrNotFound), "", ErrNotFound, []string{"manifest unknown"}},
 		{"tags denied", nil, denied, "", ErrUnauthorized, []string{"there is no tag latest; list tags: tags: not authorized"}},
 	}

@@ -9,7 +9,7 @@ import (
 
 // Source gives images out: a repository in a registry, for example. Its
 // methods may be called from many goroutines at once, and its values can be
-// compared (a pointer).
+// compared (a pointer). Its errors name the step and whom it was asked of.
 type Source interface {
 	// Manifest returns the exact, verified bytes of the manifest or index
 	// that a tag or digest names, in one round trip where the source allows.

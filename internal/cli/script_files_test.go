@@ -50,6 +50,18 @@ func find(entries []tarEntry, name string) ([]byte, bool) {
 	return nil, false
 }
 
+// listdir DIR prints the names of what is in a directory, one a line.
+func listdir(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listdir DIR")
+	}
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for _, e := range entries {
+		_, _ = fmt.Fprintln(ts.Stdout(), e.Name())
+	}
+}
+
 // tarlist FILE prints the names in a tar, one a line.
 func tarlist(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {

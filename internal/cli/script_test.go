@@ -24,7 +24,7 @@ import (
 //
 //	registry …     run registries with faults, and ask what they served (script_registry_test.go)
 //	image …        make images and push them (script_image_test.go)
-//	tarlist, tarcat, tarverify, json …  look into files (script_files_test.go)
+//	listdir, tarlist, tarcat, tarverify, json …  look into files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"registry":  registryCommand,
 			"image":     imageCommand,
+			"listdir":   listdir,
 			"tarlist":   tarlist,
 			"tarcat":    tarcat,
 			"tarverify": tarverify,
