@@ -67,8 +67,9 @@ type claim struct {
 	*blob
 	pos, end int64 // what is still to come; a thief may lower end
 	stream   bool  // fetches the blob from its first byte on, and keeps what is missing
+	bytes    int64 // fetched so far
 	started  time.Time
-	bytes    int64 // fetched since started
+	base     int64 // bytes at started
 	waiting  bool  // between two tries
 	taken    bool  // all of it was taken over from a slower connection
 	ctx      context.Context
@@ -77,7 +78,7 @@ type claim struct {
 
 // rate is the claim's bytes a second.
 func (c *claim) rate(now time.Time) float64 {
-	return float64(c.bytes) / max(now.Sub(c.started).Seconds(), 1e-3)
+	return float64(c.bytes-c.base) / max(now.Sub(c.started).Seconds(), 1e-3)
 }
 
 const noLimit = math.MaxInt64
@@ -304,7 +305,7 @@ func (e *engine) steal(now time.Time) *claim {
 		c.taken = true
 		return c
 	}
-	if victim.bytes == 0 || end-pos < 2*minSteal {
+	if victim.bytes == victim.base || end-pos < 2*minSteal {
 		return nil
 	}
 	mid := pos + (end-pos)/2
@@ -318,7 +319,7 @@ func (e *engine) steal(now time.Time) *claim {
 // given more time: where every answer is slow in coming, cutting them short
 // would bring nothing at all.
 func (e *engine) stands(c *claim, left float64, now time.Time) bool {
-	if c.taken && (c.bytes == 0 || now.Sub(c.started) < 10*time.Second) {
+	if c.taken && (c.bytes == c.base || now.Sub(c.started) < 10*time.Second) {
 		return false
 	}
 	return left > 5 && c.rate(now) < e.peakRate/8

@@ -91,7 +91,7 @@ func (e *engine) setWaiting(c *claim, waiting bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c.waiting = waiting
-	c.started, c.bytes = time.Now(), 0 // its rate begins anew
+	c.started, c.base = time.Now(), c.bytes // its rate begins anew
 }
 
 // sleep waits; it tells whether the time passed before ctx ended.

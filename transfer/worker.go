@@ -90,8 +90,13 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	if off >= end && size > 0 {
 		return nil
 	}
-	if !sleep(ctx, paused) {
-		return nil
+	if paused > 0 {
+		e.setWaiting(c, true)
+		slept := sleep(ctx, paused)
+		e.setWaiting(c, false)
+		if !slept {
+			return nil
+		}
 	}
 	if c.stream {
 		off, end = 0, size
