@@ -14,11 +14,15 @@ type lock struct {
 	path string
 }
 
+// acquireTries is how often another process may finish and remove the lock
+// just while it is taken, before that is no accident.
+const acquireTries = 100
+
 // acquire makes the partial's directory and locks it. The error is ErrLocked
 // where another process has it. A directory that another user could have
 // prepared, with links in it that lead elsewhere, is refused.
 func acquire(dir, path string) (*lock, error) {
-	for {
+	for range acquireTries {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 			return nil, err
 		}
@@ -50,6 +54,7 @@ func acquire(dir, path string) (*lock, error) {
 			return nil, fmt.Errorf("unlock %s: %w", path, err)
 		}
 	}
+	return nil, fmt.Errorf("lock %s: it cannot be opened: remove %s, or choose another output", path, dir)
 }
 
 // stands tells whether the locked file is still the one at the path.

@@ -303,6 +303,16 @@ func TestForeignDirectory(t *testing.T) {
 	if _, err := Open(output, []Slot{slotA}, 1_000_000, false); err == nil {
 		t.Error("a link is taken for the partial's directory")
 	}
+	dangling := filepath.Join(dir, "dangling.tar")
+	if err := os.Mkdir(dangling+Suffix, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere/lock", filepath.Join(dangling+Suffix, lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dangling, []Slot{slotA}, 1_000_000, false); err == nil {
+		t.Error("a link is taken for the lock")
+	}
 	file := filepath.Join(dir, "other.tar")
 	if err := os.WriteFile(file+Suffix, nil, 0o666); err != nil {
 		t.Fatal(err)
