@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/davit-cli/davit/archive"
@@ -122,6 +124,9 @@ func warn(img image.Image, events image.EventFunc) {
 	}
 	if img.Name.Tag == "" {
 		warning("the image has no tag, so docker and podman load it without a name: --tag NAME gives it one")
+	}
+	if slices.ContainsFunc(img.Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "+zstd") }) {
+		events.Send(image.Event{Kind: image.EventNote, Text: "the image's layers are compressed with zstd: Docker loads those from version 23 on"})
 	}
 	for _, d := range append([]image.Descriptor{img.Manifest.Descriptor, img.Config.Descriptor}, img.Layers...) {
 		if d.Digest.Algorithm() != "sha256" {
