@@ -139,6 +139,44 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// Whatever an earlier run, or somebody else, has left in the partial: what no
+// digest vouches for is written anew.
+func TestNothingIsBelievedOfAPartial(t *testing.T) {
+	img, blobs := testImage(t, "alpine:3.20")
+	l, err := NewLayout(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := build(t, l, blobs)
+	path := filepath.Join(t.TempDir(), "a.tar")
+	f, err := Create(path, l, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	junk := bytes.Repeat([]byte{0xff}, int(l.Size()))
+	if err := os.WriteFile(filepath.Join(path+".davit-part", "data"), junk, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = Create(path, l, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range l.Blobs() {
+		if _, err := f.Place(d.Digest).WriteAt([]byte(blobs[d.Digest]), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the archive has bytes that nobody verified (%v)", err)
+	}
+}
+
 func TestStreamEqualsFile(t *testing.T) {
 	img, blobs := testImage(t, "localhost:5000/a/b:c")
 	l, err := NewLayout(img)

@@ -39,11 +39,22 @@ func (f *File) Place(d digest.Digest) image.Place { return f.partial.Place(d) }
 // every blob is verified. On error nothing stands under the name that was not
 // there before, and Close is still due.
 func (f *File) Commit() error {
+	// All that is no blob is written here, padding too: what an earlier run
+	// left there is not believed.
 	for _, e := range f.layout.entries {
-		// What lies behind a blob is zeros: the file was made so long.
 		if _, err := f.partial.WriteAt(slices.Concat(e.header, e.document), e.offset); err != nil {
 			return err
 		}
+		if e.document != nil {
+			continue
+		}
+		end := e.start() + e.blob.Size
+		if _, err := f.partial.WriteAt(make([]byte, padded(end)-end), end); err != nil {
+			return err
+		}
+	}
+	if _, err := f.partial.WriteAt(make([]byte, endSize), f.layout.size-endSize); err != nil {
+		return err
 	}
 	return f.partial.Commit()
 }

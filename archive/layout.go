@@ -41,8 +41,10 @@ type entry struct {
 // start is the offset of the entry's content.
 func (e entry) start() int64 { return e.offset + int64(len(e.header)) }
 
-// blockSize is what a tar's members are padded to; two empty blocks end it.
-const blockSize = 512
+const (
+	blockSize = 512           // what a tar's members are padded to
+	endSize   = 2 * blockSize // the empty blocks that end it
+)
 
 // NewLayout lays an archive of images out: documents first, then every layer
 // once, in the order in which they are first named.
@@ -80,7 +82,7 @@ func NewLayout(images ...image.Image) (*Layout, error) {
 			}
 		}
 	}
-	l.size += 2 * blockSize
+	l.size += endSize
 	return l, nil
 }
 

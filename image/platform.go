@@ -59,16 +59,25 @@ func isArchitecture(s string) bool {
 	return platforms.Normalize(Platform{OS: name}).OS != p.OS
 }
 
+// A registry may say what it likes: of a word of a platform so many characters
+// are taken, and so many features, and an error lists so many platforms.
+const (
+	maxWord     = 64
+	maxFeatures = 8
+	maxListed   = 100
+)
+
 // FormatPlatform is the platform as ParsePlatform reads it, with os.version
 // and os.features where they are set. Only letters, digits, '.', '_' and '-'
-// of each part are left, since what a registry says may end up in a shell.
+// of each part are left, since what a registry says may end up in a shell, and
+// only so many.
 func FormatPlatform(p Platform) string {
 	p = Platform{
 		OS:           word(p.OS),
 		OSVersion:    word(p.OSVersion),
 		Architecture: word(p.Architecture),
 		Variant:      word(p.Variant),
-		OSFeatures:   slices.Clone(p.OSFeatures),
+		OSFeatures:   slices.Clone(p.OSFeatures[:min(len(p.OSFeatures), maxFeatures)]),
 	}
 	for i, f := range p.OSFeatures {
 		p.OSFeatures[i] = word(f)
@@ -77,6 +86,7 @@ func FormatPlatform(p Platform) string {
 }
 
 func word(s string) string {
+	s = s[:min(len(s), maxWord)]
 	return strings.Map(func(c rune) rune {
 		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("._-", c) {
 			return c
@@ -247,6 +257,10 @@ func (e *PlatformError) Error() string {
 		width = max(width, len(v))
 	}
 	for i, v := range values {
+		if i == maxListed {
+			fmt.Fprintf(&b, "\n  and %d more", len(values)-i)
+			break
+		}
 		fmt.Fprintf(&b, "\n  --platform %-*s   # digest %s", width, v, clean(e.Available[i].Digest.String()))
 	}
 	return b.String()

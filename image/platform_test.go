@@ -2,8 +2,10 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -229,4 +231,21 @@ func oneSpace(s string) string {
 		lines[i] = strings.Join(strings.Fields(lines[i]), " ")
 	}
 	return strings.Join(lines, "\n")
+}
+
+// An index whose platforms are absurd gives an error that a person can read.
+func TestPlatformErrorIsBounded(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	var available []Descriptor
+	for i := range 4000 {
+		p := Platform{OS: "linux", Architecture: fmt.Sprintf("a%d", i)}
+		if i == 0 {
+			p.OSVersion, p.OSFeatures = long, slices.Repeat([]string{long}, 100)
+		}
+		available = append(available, Descriptor{Digest: digest.FromString(p.Architecture), Platform: &p})
+	}
+	text := (&PlatformError{Want: Platform{OS: "linux", Architecture: "amd64"}, Available: available}).Error()
+	if len(text) > 200_000 || !strings.Contains(text, "and 3900 more") {
+		t.Errorf("the error has %d bytes: %.300s", len(text), text)
+	}
 }

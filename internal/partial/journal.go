@@ -2,6 +2,7 @@ package partial
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,7 +51,7 @@ const magic = "davit-journal 1 "
 // readJournal reads as far as it understands. A journal that is missing or
 // foreign is nil and no error: it is a hint.
 func readJournal(path string) (*journal, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path, os.O_RDONLY)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
@@ -61,14 +62,14 @@ func readJournal(path string) (*journal, error) {
 	r := bufio.NewReader(f)
 	j := &journal{}
 	for {
-		line, err := r.ReadString('\n')
-		if err == io.EOF {
+		line, err := r.ReadSlice('\n') // no line is as long as the buffer
+		if errors.Is(err, io.EOF) || errors.Is(err, bufio.ErrBufferFull) {
 			break
 		}
 		if err != nil {
 			return nil, err
 		}
-		if !j.read(line) {
+		if !j.read(string(line)) {
 			break
 		}
 		j.length += int64(len(line))

@@ -36,6 +36,9 @@ func acquire(dir, path string) (*lock, error) {
 		} else if !info.IsDir() || !own(info) {
 			return nil, fmt.Errorf("%s is not a directory of this user's: remove it, or choose another output", dir)
 		}
+		if info, err := os.Lstat(path); err == nil && !plain(info) {
+			return nil, fmt.Errorf("%s is not a file of davit's: remove it", path)
+		}
 		l := &lock{flock.New(path), path}
 		ok, err := l.file.TryLock()
 		if os.IsNotExist(err) {

@@ -102,6 +102,19 @@ func (p *Partial) open(size int64, restart bool) error {
 	return p.salvage()
 }
 
+// openFile opens a file of the partial. A link, or whatever else is no plain
+// file of its own, is refused: somebody may have planted it.
+func openFile(path string, flags int) (*os.File, error) {
+	info, err := os.Lstat(path)
+	if err == nil && !plain(info) {
+		return nil, fmt.Errorf("%s is not a file of davit's: remove it", path)
+	}
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return os.OpenFile(path, flags|noFollow, 0o666)
+}
+
 // has tells whether a file of the partial is there.
 func (p *Partial) has(name string) bool {
 	_, err := os.Lstat(p.path(name))
@@ -129,7 +142,7 @@ func (p *Partial) openData(found *journal, size int64) error {
 	if found == nil {
 		flags |= os.O_TRUNC
 	}
-	f, err := os.OpenFile(p.path(dataName), flags, 0o666)
+	f, err := openFile(p.path(dataName), flags)
 	if err != nil {
 		return err
 	}
@@ -162,7 +175,7 @@ func (p *Partial) openJournal(found *journal, size int64) error {
 	for i := range p.slots {
 		p.places[i] = &place{partial: p, slot: i}
 	}
-	f, err := os.OpenFile(p.path(journalName), os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := openFile(p.path(journalName), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -192,7 +205,7 @@ func (p *Partial) salvage() error {
 	if err != nil || old == nil {
 		return err
 	}
-	data, err := os.Open(p.path(oldDataName))
+	data, err := openFile(p.path(oldDataName), os.O_RDONLY)
 	if err == nil {
 		err = errors.Join(p.carryAll(data, old), data.Close())
 	}

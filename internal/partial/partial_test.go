@@ -303,22 +303,61 @@ func TestForeignDirectory(t *testing.T) {
 	if _, err := Open(output, []Slot{slotA}, 1_000_000, false); err == nil {
 		t.Error("a link is taken for the partial's directory")
 	}
-	dangling := filepath.Join(dir, "dangling.tar")
-	if err := os.Mkdir(dangling+Suffix, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("nowhere/lock", filepath.Join(dangling+Suffix, lockName)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(dangling, []Slot{slotA}, 1_000_000, false); err == nil {
-		t.Error("a link is taken for the lock")
-	}
 	file := filepath.Join(dir, "other.tar")
 	if err := os.WriteFile(file+Suffix, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(file, []Slot{slotA}, 1_000_000, false); err == nil {
 		t.Error("a file is taken for the partial's directory")
+	}
+}
+
+// Links that were planted in the partial are refused, and lead nowhere.
+func TestPlantedLinks(t *testing.T) {
+	for _, name := range []string{dataName, journalName, lockName, oldDataName, oldJournalName} {
+		for target, made := range map[string]bool{"victim": true, "nowhere": false} {
+			dir := t.TempDir()
+			output, victim := filepath.Join(dir, "out.tar"), filepath.Join(dir, target)
+			if made {
+				if err := os.WriteFile(victim, header([]Slot{slotA}, 1_000_000), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Mkdir(output+Suffix, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(victim, filepath.Join(output+Suffix, name)); err != nil {
+				t.Skipf("no symbolic links here: %v", err)
+			}
+			if name == oldDataName { // it is looked at only beside its journal
+				if err := os.WriteFile(filepath.Join(output+Suffix, oldJournalName), header([]Slot{slotA}, 1_000_000), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := Open(output, []Slot{slotA}, 1_000_000, false)
+			if err == nil {
+				p.Close()
+				t.Errorf("%s may be a link to what is there: %v", name, made)
+			}
+			got, err := os.ReadFile(victim)
+			if made && (err != nil || !bytes.Equal(got, header([]Slot{slotA}, 1_000_000))) || !made && err == nil {
+				t.Errorf("%s: what the link leads to was changed (%v)", name, err)
+			}
+		}
+	}
+}
+
+func TestLongJournalLine(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "out.tar")
+	p := open(t, output, 1_000_000, slotA)
+	p.Close()
+	path := filepath.Join(output+Suffix, journalName)
+	if err := os.WriteFile(path, bytes.Repeat([]byte("davit-journal "), 100_000), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, output, 1_000_000, slotA)
+	if got := p.Place(slotA.Digest).Written(); len(got) != 0 {
+		t.Errorf("a foreign journal is believed: %v", got)
 	}
 }
 

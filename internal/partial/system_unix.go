@@ -34,6 +34,15 @@ func own(info os.FileInfo) bool {
 	return !ok || int(s.Uid) == os.Geteuid()
 }
 
+// plain tells whether a file is a regular one, with no second name elsewhere.
+func plain(info os.FileInfo) bool {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return info.Mode().IsRegular() && (!ok || s.Nlink <= 1)
+}
+
+// noFollow keeps opening from following a link.
+const noFollow = syscall.O_NOFOLLOW
+
 // markSparse has nothing to do: files are sparse.
 func markSparse(*os.File) error { return nil }
 

@@ -31,6 +31,12 @@ func allocated(f *os.File) int64 {
 // own is not asked on Windows, where making links is a privilege.
 func own(os.FileInfo) bool { return true }
 
+// plain tells whether a file is a regular one.
+func plain(info os.FileInfo) bool { return info.Mode().IsRegular() }
+
+// noFollow keeps opening from following a link; there is no such flag here.
+const noFollow = 0
+
 // markSparse keeps NTFS from filling the file with zeros up to the first
 // byte that is written far behind. File systems that know no sparse files
 // (FAT) refuse, which does no harm but for the time it takes.
