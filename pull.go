@@ -120,7 +120,7 @@ func resolve(ctx context.Context, r ref.Reference, opts PullOptions) (image.Imag
 func warn(img image.Image, events image.EventFunc) {
 	warning := func(text string) { events.Send(image.Event{Kind: image.EventWarning, Text: text}) }
 	if img.IsArtifact() {
-		warning(fmt.Sprintf("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Manifest.MediaType))
+		warning(fmt.Sprintf("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Config.MediaType))
 	}
 	if img.Name.Tag == "" {
 		warning("the image has no tag, so docker and podman load it without a name: --tag NAME gives it one")

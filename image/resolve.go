@@ -127,7 +127,7 @@ func (v *resolver) fetchRoot(ctx context.Context) (Content, error) {
 	v.step("no tag latest: list tags")
 	tag, listErr := newestTag(ctx, lister)
 	if errors.Is(listErr, errNoTags) {
-		return Content{}, err // nothing is there; the first answer says it best
+		return Content{}, err // nothing is there
 	}
 	v.ref = v.ref.WithTag("")
 	if listErr != nil {
@@ -381,18 +381,19 @@ func (v *resolver) checkPlatform(have Platform) error {
 			v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s: the index says that the image is for %s, its config says %s",
 				v.ref, FormatPlatform(*v.told), FormatPlatform(have))})
 		}
+		why := ""
 		if v.want == nil {
-			v.events.Send(Event{Kind: EventNote, Text: fmt.Sprintf("%s for %s (this machine's architecture; choose another with --platform)",
-				v.ref, FormatPlatform(*v.told))})
+			why = " (this machine's architecture; choose another with --platform)"
 		}
+		v.events.Send(Event{Kind: EventNote, Text: fmt.Sprintf("%s for %s%s", v.ref, FormatPlatform(*v.told), why)})
 	case v.want != nil && !fits(*v.want):
 		return fmt.Errorf("choose platform: %w: it is an image for %s, not for %s: ask for it without a platform, or with --platform %s",
 			ErrNotFound, FormatPlatform(have), FormatPlatform(*v.want), quoteValue(FormatPlatform(have)))
 	case v.want == nil && !fits(Platform{OS: host.OS, Architecture: host.Architecture}):
-		v.events.Send(Event{Kind: EventNote, Text: fmt.Sprintf("%s is there for %s only (this machine is %s)",
+		v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s is there for %s only (this machine is %s)",
 			v.ref, FormatPlatform(have), FormatPlatform(host))})
 	default:
-		v.step("the image is for " + FormatPlatform(have))
+		v.events.Send(Event{Kind: EventNote, Text: fmt.Sprintf("%s for %s", v.ref, FormatPlatform(have))})
 	}
 	return nil
 }

@@ -288,7 +288,8 @@ func TestResolve(t *testing.T) {
 				return
 			}
 			said2 := said.texts(EventNote) + said.texts(EventWarning)
-			if !strings.Contains(said2, tt.text) || tt.text == "" && said2 != "" {
+			only := img.IsArtifact() && said2 == "" || strings.HasPrefix(said2, img.Reference.String()+" for ") && !strings.Contains(said2, "\n")
+			if !strings.Contains(said2, tt.text) || tt.text == "" && !only {
 				t.Errorf("said %q; want %q", said2, tt.text)
 			}
 			if tt.manifest.Digest != "" && img.Manifest.Digest != tt.manifest.Digest {
@@ -417,6 +418,7 @@ func TestResolveWithoutTag(t *testing.T) {
 					t.Errorf("%q; want %q", text, want)
 				}
 			}
+			text, _, _ = strings.Cut(text, "\n") // what it is for comes behind
 			if strings.ContainsAny(text, "\x1b\n") || strings.Contains(text, "build-20") {
 				t.Errorf("%q", text)
 			}

@@ -106,7 +106,7 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 		if errors.Is(context.Cause(ctx), errSuperseded) {
 			return nil
 		}
-		return fmt.Errorf("fetch blob %s: %w", c.Blob.Digest, err)
+		return err // it names the step
 	}
 	defer rng.Body.Close()
 	if err := checkRange(rng, c.Blob, off, end); err != nil {

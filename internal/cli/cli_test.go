@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,7 @@ func cancelledBy(cause error) context.Context {
 func TestHints(t *testing.T) {
 	hub := circumstances{registry: "docker.io", resumable: true}
 	other := circumstances{registry: "registry.lan:5000", resumable: true}
+	begun := circumstances{registry: "registry.lan:5000", resumable: true, fetching: true}
 	stream := circumstances{registry: "registry.lan:5000", fetching: true}
 	busy := &image.RetryError{Busy: true, Err: errors.New("429")}
 	for _, test := range []struct {
@@ -70,7 +72,11 @@ func TestHints(t *testing.T) {
 		{errors.New("nobody knows"), other, ""},
 		{errors.New("nobody knows"), circumstances{resumable: true, fetching: true}, "goes on from there"},
 		{errors.New("nobody knows"), stream, "run the same command again"},
-		{io.ErrUnexpectedEOF, other, "goes on from there"},
+		{io.ErrUnexpectedEOF, other, "run the same command again"},
+		{io.ErrUnexpectedEOF, begun, "goes on from there"},
+		{fmt.Errorf("get blob: %w", image.ErrNotFound), begun, "lacks a part of the image"},
+		{fmt.Errorf("get: %w: %w", registry.ErrCertificate, x509.HostnameError{Certificate: new(x509.Certificate)}), other, "registry's name"},
+		{fmt.Errorf("mkdir: %w", syscall.ENAMETOOLONG), other, "-o FILE"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), hub, "docker login,"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), other, "docker login registry.lan:5000,"},
 		{fmt.Errorf("x: %w", registry.ErrProxy), other, "NO_PROXY"},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"io/fs"
@@ -28,7 +29,7 @@ func explain(ctx context.Context, err error, c circumstances) error {
 	if interruption(ctx, err) == nil {
 		return failure{err: err, hint: hint(err, c)}
 	}
-	if c.resumable {
+	if c.resumable && c.fetching {
 		return failure{err: err, hint: goesOn}
 	}
 	return err
@@ -56,6 +57,8 @@ func hintContent(err error, c circumstances) string {
 		return "the registry, or a proxy before it, sends wrong content; tell who runs it"
 	case errors.As(err, &platforms):
 		return "" // the error lists what there is
+	case errors.Is(err, image.ErrNotFound) && c.fetching:
+		return "the registry lacks a part of the image: tell who runs it, or push the image again"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		return "check the name and the tag; some registries answer so too where a login is needed"
 	}
@@ -83,11 +86,14 @@ func hintAccess(err error, c circumstances) string {
 
 // hintConnection is for registries that cannot be reached or trusted.
 func hintConnection(err error, _ circumstances) string {
+	var otherHost x509.HostnameError
 	switch {
 	case errors.Is(err, registry.ErrProxy):
 		return "check HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrPlainHTTP):
 		return "add --plain-http if the registry is meant to be without TLS"
+	case errors.As(err, &otherHost):
+		return "check the registry's name against those that its certificate is for, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrCertificate):
 		return "trust the CA that signed it with SSL_CERT_FILE=ca.pem, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrTLS):
@@ -112,7 +118,8 @@ func hintDisk(err error, c circumstances) string {
 			return "make room and run the same command again: it goes on from there; or write to another place with -o FILE"
 		}
 		return "make room"
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG):
 		return "write to another place with -o FILE"
 	}
 	return ""
@@ -125,7 +132,7 @@ func hintAgain(err error, c circumstances) string {
 		retry   *image.RetryError
 	)
 	again := "run the same command again"
-	if c.resumable {
+	if c.resumable && c.fetching {
 		again = goesOn
 	}
 	switch {

@@ -97,7 +97,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	addPlatform(cmd, &o.platform)
 	flags.StringVarP(&o.output, "output", "o", "", "`FILE` to write, - for stdout (default NAME_TAG.tar in the current directory)")
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive, in place of the one it was pulled by")
-	flags.StringVarP(&o.format, "format", "f", archiveFormat, "`FORMAT` to write: archive")
+	flags.StringVarP(&o.format, "format", "f", archiveFormat, "`FORMAT` to write; the one there is: archive")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)

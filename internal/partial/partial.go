@@ -70,9 +70,24 @@ func Open(output string, slots []Slot, size int64, restart bool) (*Partial, erro
 		return nil, err
 	}
 	if err := p.open(size, restart); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the unfinished output %s: %w", p.dir, err), p.Close())
+		return nil, errors.Join(err, p.giveUp())
 	}
 	return p, nil
+}
+
+// giveUp ends a partial that could not be opened. Where an earlier run has
+// left nothing, nothing stays.
+func (p *Partial) giveUp() error {
+	if p.journal != nil || p.has(journalName) || p.has(oldJournalName) {
+		return p.Close()
+	}
+	var errs []error
+	if p.data != nil {
+		errs = append(errs, p.data.Close())
+	}
+	errs = append(errs, p.discard(dataName), p.lock.remove(p.dir))
+	p.data, p.lock = nil, nil
+	return errors.Join(errs...)
 }
 
 func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
@@ -264,6 +279,9 @@ func (p *Partial) WriteAt(b []byte, off int64) (int, error) { return p.data.Writ
 // Commit gives the data its final name, durably, and removes the partial. On
 // error the partial is still there, and Close is still due.
 func (p *Partial) Commit() error {
+	if info, err := os.Stat(p.output); err == nil && info.Mode().IsRegular() {
+		_ = p.data.Chmod(info.Mode().Perm()) // who may read an output that is replaced, does not change
+	}
 	if err := p.data.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", p.path(dataName), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -463,5 +464,25 @@ func TestNoSpace(t *testing.T) {
 	}
 	if _, err := Open(output, nil, math.MaxInt64/2, false); !errors.Is(err, ErrNoSpace) {
 		t.Errorf("Open: %v, want %v", err, ErrNoSpace)
+	}
+	if left, _ := filepath.Glob(output + "*"); len(left) > 0 {
+		t.Errorf("%q is left of an output that was never begun", left)
+	}
+}
+
+func TestReplacedOutputKeepsItsMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes are not kept on Windows")
+	}
+	output := filepath.Join(t.TempDir(), "out.tar")
+	if err := os.WriteFile(output, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, output, 0)
+	if err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(output); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the new output is %v (%v), the old one was -rw-------", info.Mode(), err)
 	}
 }

@@ -117,13 +117,14 @@ func truncate(s string, width int) string {
 // any moment the cursor stands below the rows, so that a killed davit leaves
 // the terminal as it should be.
 type screen struct {
+	out      io.Writer
 	w        *cupwriter.Writer
 	terminal func() (width, height int, ok bool)
 	last     []string
 }
 
 func newScreen(out io.Writer, terminal func() (int, int, bool)) *screen {
-	return &screen{w: cupwriter.New(out, true), terminal: terminal}
+	return &screen{out: out, w: cupwriter.New(out, true), terminal: terminal}
 }
 
 // size returns the terminal's size, or a common one where there is none.
@@ -140,6 +141,9 @@ func (s *screen) paint(lines []byte, rows []string) {
 	frame := strings.Join(rows, "\n")
 	if len(lines) == 0 && frame == strings.Join(s.last, "\n") {
 		return
+	}
+	if len(s.last) > 0 {
+		_, _ = io.WriteString(s.out, "\r") // a terminal may have shown a ^C
 	}
 	s.last = rows
 	_, _ = s.w.Write(lines)

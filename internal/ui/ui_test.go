@@ -230,6 +230,7 @@ type terminal struct {
 	t             *testing.T
 	width, height int
 	lines         []string // the last is the cursor's
+	home          bool     // the cursor is in the first column
 }
 
 var up = regexp.MustCompile(`^\x1b\[(\d+)A\x1b\[J`)
@@ -242,14 +243,19 @@ func (m *terminal) Write(p []byte) (int, error) {
 		last := len(m.lines) - 1
 		if e := up.FindStringSubmatch(s); e != nil {
 			n, _ := strconv.Atoi(e[1])
-			if n > last || n >= m.height || m.lines[last] != "" {
+			if n > last || n >= m.height || m.lines[last] != "" && !m.home {
 				m.t.Fatalf("%d lines up from line %d, column %d", n, last, len(m.lines[last]))
 			}
 			m.lines = append(m.lines[:last-n], "")
+			m.home = false
 			s = s[len(e[0]):]
 			continue
 		}
 		switch c := s[0]; {
+		case c == '\r':
+			m.home = true
+		case m.home && m.lines[last] != "":
+			m.t.Fatalf("%q is written over %q", s, m.lines[last])
 		case c == '\n':
 			m.lines = append(m.lines, "")
 		case c < ' ' || c > '~':
