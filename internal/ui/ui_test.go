@@ -301,6 +301,11 @@ d4735e3a265e [+++++++++++++=>----------]    60MB/100MB  5.62MB/s
 total    17% [+++>---------------------]    70MB/400MB  11.2MB/s  30s left
 `)
 
+	// What the terminal itself shows, the echo of Ctrl-C, is drawn over.
+	if _, err := m.Write([]byte("^C")); err != nil {
+		t.Fatal(err)
+	}
+
 	// A warning comes above, a verified blob stays while there is room, one
 	// that failed says so, and what was wrong moves the bar back.
 	b.events(text(image.EventWarning, "\x1b[31mred"), text(image.EventStep, "hidden"), advanced(fresh, 30*mb), verified(fresh),
