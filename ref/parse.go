@@ -122,6 +122,18 @@ func fragmentToTag(s string) string {
 	return name + ":" + tag
 }
 
+// hubPage is the image that a page of Docker Hub is about.
+func hubPage(path string) string {
+	parts := strings.Split(path, "/")
+	switch {
+	case len(parts) > 1 && parts[0] == "_":
+		return parts[1]
+	case len(parts) > 2 && parts[0] == "r":
+		return parts[1] + "/" + parts[2]
+	}
+	return "the image's name, such as alpine or mysql/mysql-server"
+}
+
 // parseURL reads what follows http:// or https://.
 func parseURL(written, scheme, s string) (Reference, error) {
 	if strings.ContainsAny(s, "?#") {
@@ -140,6 +152,9 @@ func parseURL(written, scheme, s string) (Reference, error) {
 		return Reference{}, invalid(written, "it names a registry but no image: write %s://%s/NAME", scheme, registry)
 	}
 	registry = strings.ToLower(registry)
+	if registry == "hub.docker.com" {
+		return Reference{}, invalid(written, "it is a page of Docker Hub: write %s", hubPage(path))
+	}
 	if !strings.ContainsAny(registry, ".:") && registry != "localhost" {
 		if scheme == "http" {
 			registry += ":80"
