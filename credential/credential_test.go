@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -43,6 +45,14 @@ func playHelper(suffix string) int {
 		return 1
 	case "hangs":
 		time.Sleep(time.Hour)
+	case "parent":
+		child := exec.Command(helperPrefix + "child")
+		child.Stdout = os.Stdout
+		_ = child.Run()
+	case "child":
+		if _, err := net.Dial("unix", os.Getenv("DAVIT_TEST_SOCKET")); err == nil {
+			time.Sleep(time.Hour)
+		}
 	case "babbles":
 		fmt.Print("Your password is " + canary)
 	case "floods":

@@ -46,6 +46,7 @@ func askHelper(ctx context.Context, suffix, address string) (Credential, error) 
 	stdout, stderr := &bounded{limit: helperOutput}, &bounded{limit: 4096}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = helperGrace
+	killWhole(cmd)
 
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {

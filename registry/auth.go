@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +27,9 @@ type authorizer struct {
 	refused    string                 // source of a stored credential that the realm refused
 	met        *challenge             // answered last, and so shown in advance
 	tokens     map[string]token       // by the challenge's key
-	secrets    []string               // of the credential
+	secrets    []string               // of the credential, in all their forms
 	recent     []string               // tokens
+	redactor   *redactor              // of both; nil: to be made anew
 }
 
 // authorization is what to show in advance: the answer to the challenge that
@@ -156,9 +155,12 @@ func (a *authorizer) renew(ctx context.Context, c challenge, shown credential.Cr
 		a.tokens = map[string]token{}
 	}
 	a.tokens[c.key()] = t
-	a.recent = append(a.recent, t.value)
-	if len(a.recent) > 16 {
-		a.recent = slices.Delete(a.recent, 0, 1)
+	if len(t.value) >= 8 && !slices.Contains(a.recent, t.value) { // shorter ones are in any text by chance
+		a.recent = append(a.recent, t.value)
+		if len(a.recent) > 16 {
+			a.recent = slices.Delete(a.recent, 0, 1)
+		}
+		a.redactor = nil
 	}
 	return t, nil
 }
@@ -194,12 +196,13 @@ func (a *authorizer) find(ctx context.Context) (credential.Credential, error) {
 		a.credential = &found
 		for _, secret := range []string{found.Password, found.IdentityToken, found.RegistryToken} {
 			if len(secret) >= 4 { // or messages would be mutilated by chance
-				a.secrets = append(a.secrets, secret, url.QueryEscape(secret))
+				a.secrets = append(a.secrets, formsOf(secret)...)
 			}
 		}
 		if found.Password != "" {
-			a.secrets = append(a.secrets, basic(found))
+			a.secrets = append(a.secrets, base64Of(found.Username+":"+found.Password)...)
 		}
+		a.redactor = nil
 		return found, nil
 	})
 }
@@ -217,16 +220,14 @@ func (a *authorizer) used() (source, refused, scope string) {
 	return source, a.refused, scope
 }
 
-// redact takes the secrets that we have shown out of what a server says.
-func (a *authorizer) redact(text string) string {
+// shown finds the secrets that we have shown in what a server says.
+func (a *authorizer) shown() *redactor {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, secrets := range [][]string{a.secrets, a.recent} {
-		for _, secret := range secrets {
-			text = strings.ReplaceAll(text, secret, "***")
-		}
+	if a.redactor == nil {
+		a.redactor = newRedactor(slices.Concat(a.secrets, a.recent))
 	}
-	return text
+	return a.redactor
 }
 
 func basic(c credential.Credential) string {

@@ -145,7 +145,8 @@ func (c *client) sendToRegistry(step string, req *http.Request) (*http.Response,
 			},
 		}))
 	}
-	return c.scheme.settle(req, func(req *http.Request) (*http.Response, error) {
+	direct := c.transports.direct(withScheme(req, "https").URL) && c.transports.direct(withScheme(req, "http").URL)
+	return c.scheme.settle(req, direct, func(req *http.Request) (*http.Response, error) {
 		return c.send(step, req, c.transports.to(req.URL))
 	})
 }
@@ -193,9 +194,20 @@ func portOf(u *url.URL) string {
 	}
 }
 
-// discard closes the body of an answer that is not wanted; a short one is read
-// first, so that the connection can be used again.
+const (
+	maxDrained   = 4096 // bytes
+	drainTimeout = time.Second
+)
+
+// discard closes the body of an answer that is not wanted. One that says that
+// it is short is read first, so that the connection can be used again, unless
+// that takes longer than drainTimeout.
 func discard(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 4096)
-	_ = resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
+	if resp.ContentLength < 0 || resp.ContentLength > maxDrained {
+		return
+	}
+	timer := time.AfterFunc(drainTimeout, func() { _ = resp.Body.Close() })
+	defer timer.Stop()
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained)
 }

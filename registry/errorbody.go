@@ -3,7 +3,6 @@ package registry
 import (
 	"encoding/json"
 	"encoding/xml"
-	"net/url"
 	"strings"
 )
 
@@ -58,24 +57,7 @@ func parseErrorBody(contentType string, body []byte) (code, message string) {
 		}
 		return "", ""
 	case strings.HasPrefix(contentType, "text/plain"):
-		return "", text
+		return "", string(body)
 	}
 	return "", ""
-}
-
-// redactQuery takes the parts of a signed URL out of what a store says of it.
-func redactQuery(u *url.URL, text string) string {
-	if u.RawQuery == "" {
-		return text
-	}
-	text = strings.ReplaceAll(text, u.RawQuery, "***")
-	for _, values := range u.Query() {
-		for _, value := range values {
-			if len(value) >= 8 {
-				text = strings.ReplaceAll(text, value, "***")
-				text = strings.ReplaceAll(text, url.QueryEscape(value), "***")
-			}
-		}
-	}
-	return text
 }

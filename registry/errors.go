@@ -131,12 +131,13 @@ func (c *client) refusal(step string, resp *http.Response, p purpose, source str
 		Step: step, Method: resp.Request.Method, Host: resp.Request.URL.Host, Path: resp.Request.URL.Path,
 		Status: resp.StatusCode,
 	}
-	body, _ := readSome(resp.Body, 16<<10)
+	body, _ := readSome(resp.Body, maxPublic)
 	code, message := parseErrorBody(resp.Header.Get("Content-Type"), body)
-	if p == purposeStorage {
-		message = redactQuery(resp.Request.URL, message)
+	asked := resp.Request.URL
+	if p == purposeToken {
+		asked = nil // its query is what the message may be about, and no secret
 	}
-	e.Code, e.Message = c.public(code, 60), c.public(message, 300)
+	e.Code, e.Message = c.publicFrom(asked, code, 60), c.publicFrom(asked, message, 300)
 
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound && p != purposeToken:
@@ -208,25 +209,25 @@ func (c *client) diagnose(u *url.URL, err error) (message string, causes []error
 	}()
 	switch {
 	case errors.Is(err, ErrRealm):
-		return c.public(unwrapDial(err), 200), sentinel(ErrRealm), true, false
+		return c.publicFrom(u, unwrapDial(err), 200), sentinel(ErrRealm), true, false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "unknown host", sentinel(ErrUnknownHost), true, true
 	case errors.As(err, &dns):
-		return "name resolution fails (" + c.public(dns.Err, 100) + ")", sentinel(ErrUnreachable), true, true
+		return "name resolution fails (" + c.publicFrom(u, dns.Err, 100) + ")", sentinel(ErrUnreachable), true, true
 	case isRefused(err):
 		return "connection refused", sentinel(ErrRefused), dial, true
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
 		return "the server speaks HTTP, not HTTPS", sentinel(ErrPlainHTTP), false, false
 	case errors.As(err, &untrusted):
-		return "the certificate is not trusted: " + c.certificateFault(untrusted.Err), sentinel(ErrCertificate), false, false
+		return "the certificate is not trusted: " + c.certificateFault(u, untrusted.Err), sentinel(ErrCertificate), false, false
 	case errors.As(err, &record):
 		return "the server does not speak TLS", sentinel(ErrTLS), false, false
 	case errors.As(err, &alert):
-		return "TLS: " + c.public(strings.TrimPrefix(alert.Error(), "tls: "), 100), sentinel(ErrTLS), false, false
+		return "TLS: " + c.publicFrom(u, strings.TrimPrefix(alert.Error(), "tls: "), 100), sentinel(ErrTLS), false, false
 	case dial && operation.Timeout():
 		return fmt.Sprintf("no connection within %v", dialTimeout), sentinel(ErrUnreachable), true, true
 	case dial:
-		return c.public(operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true
+		return c.publicFrom(u, operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the connection was cut", []error{err}, false, true
 	case errors.Is(err, errStalled):
@@ -237,13 +238,13 @@ func (c *client) diagnose(u *url.URL, err error) (message string, causes []error
 		}
 		return fmt.Sprintf("no answer within %v", headerTimeout), []error{err}, false, true
 	case operation != nil:
-		return c.public(operation.Error(), 200), []error{err}, false, true
+		return c.publicFrom(u, operation.Error(), 200), []error{err}, false, true
 	}
-	return c.public(err.Error(), 200), []error{err}, false, false
+	return c.publicFrom(u, err.Error(), 200), []error{err}, false, false
 }
 
 // certificateFault says what is wrong with a certificate.
-func (c *client) certificateFault(err error) string {
+func (c *client) certificateFault(u *url.URL, err error) string {
 	var (
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
@@ -257,7 +258,7 @@ func (c *client) certificateFault(err error) string {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "it has expired, or is not valid yet"
 	}
-	return c.public(err.Error(), 200)
+	return c.publicFrom(u, err.Error(), 200)
 }
 
 // isRefused tells whether nothing listens. Windows has a number of its own.

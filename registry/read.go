@@ -10,10 +10,17 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// stallTimeout is how long a small body may give no byte.
-const stallTimeout = 30 * time.Second
+const (
+	// stallTimeout is how long a small body may give no byte.
+	stallTimeout = 30 * time.Second
+	// smallTimeout is how long a small body may take in all.
+	smallTimeout = 5 * time.Minute
+)
 
-var errStalled = errors.New("its answer stands still")
+var (
+	errStalled = errors.New("its answer stands still")
+	errSlow    = fmt.Errorf("its answer takes longer than %v", smallTimeout)
+)
 
 // tooLargeError is an answer of more bytes than are taken.
 type tooLargeError int
@@ -35,28 +42,34 @@ func readAll(body io.ReadCloser, limit int) ([]byte, error) {
 }
 
 // readSome reads up to limit bytes. It closes the body where no byte comes for
-// stallTimeout; else closing it is the caller's.
+// stallTimeout, or not all of them within smallTimeout; else closing it is the
+// caller's.
 func readSome(body io.ReadCloser, limit int) ([]byte, error) {
-	var stalled atomic.Bool
-	timer := time.AfterFunc(stallTimeout, func() {
-		stalled.Store(true)
-		_ = body.Close()
-	})
-	defer timer.Stop()
+	var given atomic.Pointer[error] // why it was closed
+	giveUp := func(why error) func() {
+		return func() {
+			given.CompareAndSwap(nil, &why)
+			_ = body.Close()
+		}
+	}
+	stall := time.AfterFunc(stallTimeout, giveUp(errStalled))
+	defer stall.Stop()
+	defer time.AfterFunc(smallTimeout, giveUp(errSlow)).Stop()
 	var data []byte
 	buffer := make([]byte, 32<<10)
 	for len(data) < limit {
 		n, err := body.Read(buffer[:min(len(buffer), limit-len(data))])
 		data = append(data, buffer[:n]...)
+		why := given.Load()
 		switch {
-		case stalled.Load():
-			return data, errStalled
+		case why != nil:
+			return data, *why
 		case errors.Is(err, io.EOF):
 			return data, nil
 		case err != nil:
 			return data, err
 		}
-		timer.Reset(stallTimeout)
+		stall.Reset(stallTimeout)
 	}
 	return data, nil
 }

@@ -53,7 +53,7 @@ func (c *client) checkRealm(realm *url.URL) error {
 	switch {
 	case isLoopbackHost(host):
 		return c.checkAddress(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	case host == "metadata.google.internal" || host == "metadata":
+	case host == "metadata.google.internal" || host == "metadata" || host == "metadata.goog" || strings.HasSuffix(host, ".metadata.goog"):
 		return errors.New("a realm on a cloud's metadata service is refused")
 	case last == "" || last[0] >= '0' && last[0] <= '9':
 		// No name, but some resolvers and proxies read it as an address.
@@ -77,44 +77,48 @@ func (c *client) checkDialed(address string) error {
 // checkAddress refuses addresses that only this machine can reach, unless the
 // registry itself is on such.
 func (c *client) checkAddress(address netip.Addr) error {
-	address = embedded(address)
-	kind := reach(address)
-	if kind == "" {
-		return nil
-	}
-	if registry, ok := c.registryAddress(); ok {
-		if registry == address || kind != metadata && reach(registry) == kind {
-			return nil
+	registry, known := c.registryAddress()
+	for _, meant := range meanings(address) {
+		kind := reach(meant)
+		switch {
+		case kind == "":
+		case known && (registry == plain(address) || registry == meant || kind != metadata && reach(registry) == kind):
+		default:
+			return fmt.Errorf("a realm on a %s address is refused, since the registry is not on one", kind)
 		}
 	}
-	return fmt.Errorf("a realm on a %s address is refused, since the registry is not on one", kind)
+	return nil
 }
 
 // registryAddress is where the registry is, as far as that is known: what was
 // connected to, else what its name itself says.
 func (c *client) registryAddress() (netip.Addr, bool) {
 	if address := c.address.Load(); address != nil {
-		return embedded(*address), true
+		return plain(*address), true
 	}
 	host := (&url.URL{Host: c.host}).Hostname()
 	if isLoopbackHost(host) {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
 	}
 	address, err := netip.ParseAddr(host)
-	return embedded(address), err == nil
+	return plain(address), err == nil
 }
 
 const metadata = "metadata service's"
 
-// metadataServices are the clouds' (AWS, Alibaba, Azure, Oracle) that are
+// metadataServices are the clouds' (AWS, Google, Oracle, Alibaba, Azure) that are
 // found under other than link-local addresses, and the one that most share.
 var metadataServices = map[netip.Addr]bool{
-	netip.MustParseAddr("169.254.169.254"): true,
-	netip.MustParseAddr("169.254.170.2"):   true,
-	netip.MustParseAddr("fd00:ec2::254"):   true,
-	netip.MustParseAddr("100.100.100.200"): true,
-	netip.MustParseAddr("168.63.129.16"):   true,
-	netip.MustParseAddr("192.0.0.192"):     true,
+	netip.MustParseAddr("169.254.169.254"):    true,
+	netip.MustParseAddr("169.254.170.2"):      true,
+	netip.MustParseAddr("169.254.170.23"):     true,
+	netip.MustParseAddr("fd00:ec2::254"):      true,
+	netip.MustParseAddr("fd00:ec2::23"):       true,
+	netip.MustParseAddr("fd20:ce::254"):       true,
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"): true,
+	netip.MustParseAddr("100.100.100.200"):    true,
+	netip.MustParseAddr("168.63.129.16"):      true,
+	netip.MustParseAddr("192.0.0.192"):        true,
 }
 
 // reach names the kind of an address that is not for others to send us to, or
@@ -133,17 +137,43 @@ func reach(address netip.Addr) string {
 	return ""
 }
 
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+// Prefixes of IPv6 addresses that stand for IPv4 ones.
+var (
+	compatible = netip.MustParsePrefix("::/96")          // RFC 4291, section 2.5.5.1
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056
+)
 
-// embedded is the IPv4 address that an IPv6 one stands for, else the address
-// itself; without a zone.
-func embedded(address netip.Addr) netip.Addr {
-	address = address.Unmap().WithZone("")
-	if nat64.Contains(address) {
-		bytes := address.As16()
-		return netip.AddrFrom4([4]byte(bytes[12:]))
+// plain is the address without a zone, and not IPv4 in IPv6's notation.
+func plain(address netip.Addr) netip.Addr { return address.Unmap().WithZone("") }
+
+// meanings are the address and the IPv4 addresses that it may stand for.
+func meanings(address netip.Addr) []netip.Addr {
+	address = plain(address)
+	found := []netip.Addr{address}
+	if !address.Is6() || address.IsUnspecified() || address.IsLoopback() {
+		return found
 	}
-	return address
+	bytes := address.As16()
+	add := func(a, b, c, d int) {
+		found = append(found, netip.AddrFrom4([4]byte{bytes[a], bytes[b], bytes[c], bytes[d]}))
+	}
+	switch {
+	case nat64.Contains(address), compatible.Contains(address):
+		add(12, 13, 14, 15)
+	case sixToFour.Contains(address):
+		add(2, 3, 4, 5)
+	case localNAT64.Contains(address):
+		// A network may take a part of it, of any of these lengths (RFC 6052,
+		// section 2.2). No IPv4 address that is translated begins with 0.
+		for _, at := range [][4]int{{6, 7, 9, 10}, {7, 9, 10, 11}, {9, 10, 11, 12}, {12, 13, 14, 15}} {
+			if bytes[at[0]] != 0 {
+				add(at[0], at[1], at[2], at[3])
+			}
+		}
+	}
+	return found
 }
 
 // sendToRealm makes one round trip to a token realm that policy allows.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -16,11 +17,13 @@ import (
 )
 
 // scheme is what the registry speaks. Only on loopback is that found out, by
-// the first request: HTTPS, and HTTP where the server does not speak TLS.
+// the first request: HTTPS, and HTTP where the server does not speak TLS. A
+// name is not enough for HTTP: the address has to be loopback's as well.
 type scheme struct {
 	name    atomic.Pointer[string]
 	settled atomic.Bool
-	asking  sync.Mutex // held while the first request is under way
+	fell    atomic.Bool // back to HTTP
+	asking  sync.Mutex  // held while the first request is under way
 }
 
 func newScheme(host, written string, plainHTTP bool) *scheme {
@@ -38,23 +41,32 @@ func newScheme(host, written string, plainHTTP bool) *scheme {
 func (s *scheme) now() string { return *s.name.Load() }
 
 // settle sends req with the registry's scheme, finding that out where it is
-// open. Requests that come meanwhile wait for the first.
-func (s *scheme) settle(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+// open. Requests that come meanwhile wait for the first. direct: no proxy
+// stands between.
+func (s *scheme) settle(req *http.Request, direct bool, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	if !s.settled.Load() {
 		s.asking.Lock()
 		if !s.settled.Load() {
 			defer s.asking.Unlock()
-			return s.ask(req, send)
+			return s.ask(req, direct, send)
 		}
 		s.asking.Unlock()
+	}
+	if s.fell.Load() {
+		req = onLoopback(req)
 	}
 	return send(withScheme(req, s.now()))
 }
 
-func (s *scheme) ask(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-	var connected, secured atomic.Bool
+func (s *scheme) ask(req *http.Request, direct bool, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	var connected, elsewhere, secured atomic.Bool
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		ConnectDone:      func(_, _ string, err error) { connected.Store(connected.Load() || err == nil) },
+		ConnectDone: func(_, address string, err error) {
+			if err == nil {
+				connected.Store(true)
+				elsewhere.Store(elsewhere.Load() || !isLoopbackAddress(address))
+			}
+		},
 		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { secured.Store(secured.Load() || err == nil) },
 	})
 	resp, err := send(withScheme(req.WithContext(ctx), "https"))
@@ -62,13 +74,14 @@ func (s *scheme) ask(req *http.Request, send func(*http.Request) (*http.Response
 		s.settled.Store(true)
 		return resp, nil
 	}
-	if req.Context().Err() != nil || !connected.Load() || secured.Load() || !refusesTLS(err) {
+	if req.Context().Err() != nil || !direct || !connected.Load() || elsewhere.Load() || secured.Load() || !refusesTLS(err) {
 		return nil, err
 	}
 	name := "http"
-	resp, err = send(withScheme(req, name))
+	resp, err = send(withScheme(onLoopback(req), name))
 	if err == nil {
 		s.name.Store(&name)
+		s.fell.Store(true)
 		s.settled.Store(true)
 	}
 	return resp, err
@@ -95,6 +108,20 @@ func withScheme(req *http.Request, name string) *http.Request {
 	req = req.WithContext(req.Context())
 	req.URL = &u
 	return req
+}
+
+// loopbackOnly, in a context, keeps newTransport's transports from dialing any
+// other address than loopback's.
+type loopbackOnly struct{}
+
+func onLoopback(req *http.Request) *http.Request {
+	return req.WithContext(context.WithValue(req.Context(), loopbackOnly{}, true))
+}
+
+// isLoopbackAddress tells whether an IP address with port is loopback's.
+func isLoopbackAddress(address string) bool {
+	parsed, err := netip.ParseAddrPort(address)
+	return err == nil && parsed.Addr().Unmap().IsLoopback()
 }
 
 // isLoopbackHost tells whether a host, without port, is this machine by its name.

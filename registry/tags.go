@@ -13,8 +13,11 @@ import (
 	"github.com/davit-cli/davit/ref"
 )
 
-// maxTagPages bounds a list that never ends.
-const maxTagPages = 10_000
+// What bounds a list that never ends.
+const (
+	maxTagPages = 10_000
+	maxTagBytes = 64 << 20 // of all pages and their links
+)
 
 // Tags gives the repository's tags to fn, page by page, in the registry's
 // order (OCI distribution-spec, "Listing Tags"). An error of fn ends the list
@@ -23,10 +26,20 @@ const maxTagPages = 10_000
 // image.ErrUnauthorized or a sentinel of this package.
 func (r *Repository) Tags(ctx context.Context, fn func(page []string) error) error {
 	step := "list tags of " + r.name
+	seen := map[string]bool{} // links
+	total := 0
 	repository := r.through(func(req *http.Request) (*http.Response, error) {
+		link := req.URL.RequestURI()
+		if seen[link] {
+			return nil, r.client.failure(step, req, errors.New("its link to the next page leads back to one that was listed"))
+		}
+		seen[link] = true
 		resp, body, err := r.fetch(step, req)
 		if err != nil {
 			return nil, err
+		}
+		if total += len(body) + len(link); total > maxTagBytes {
+			return nil, r.client.failure(step, resp.Request, tooLargeError(maxTagBytes))
 		}
 		var page struct {
 			Tags []string `json:"tags"`
@@ -53,7 +66,7 @@ func (r *Repository) Tags(ctx context.Context, fn func(page []string) error) err
 			} else if !warned {
 				warned = true
 				r.client.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(
-					"%s lists what is no tag for %s: %q", r.client.host, r.name, clean(tag, 60))})
+					"%s lists what is no tag for %s: %q", r.client.host, r.name, r.client.public(tag, 60))})
 			}
 		}
 		return fn(tags)

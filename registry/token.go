@@ -43,7 +43,7 @@ func (a *authorizer) exchange(ctx context.Context, c challenge, shown credential
 		return token{}, err
 	}
 	a.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(
-		"asking %s for a token (scope %q)", realm.Host, clean(c.params["scope"], 200))})
+		"asking %s for a token (scope %q)", realm.Host, a.client.public(c.params["scope"], 200))})
 	asked := time.Now()
 	var resp *http.Response
 	if shown.IdentityToken != "" {
@@ -54,7 +54,7 @@ func (a *authorizer) exchange(ctx context.Context, c challenge, shown credential
 	if err != nil {
 		return token{}, err
 	}
-	defer discard(resp)
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		err := a.client.refusal(step, resp, purposeToken, shown.Source)
 		var refused *Error

@@ -30,7 +30,7 @@ func (c *client) traceRequest(req *http.Request) {
 
 func (c *client) traceFailure(req *http.Request, err error) {
 	if c.opts.Trace != nil {
-		c.opts.Trace(c.public(req.URL.Host+": "+err.Error(), 1000))
+		c.opts.Trace(c.publicFrom(req.URL, req.URL.Host+": "+err.Error(), 1000))
 	}
 }
 
@@ -53,17 +53,9 @@ func (c *client) traceAnswer(resp *http.Response) {
 		case name == "Www-Authenticate":
 			value = publicChallenges(resp.Header)
 		}
-		line += fmt.Sprintf(", %s: %s", name, clean(value, 300))
+		line += fmt.Sprintf(", %s: %s", name, c.public(value, 300))
 	}
 	c.opts.Trace(c.public(line, 2000))
-}
-
-// public makes text from elsewhere fit for people: without the secrets that we
-// know, without control characters, and not long.
-func (c *client) public(text string, limit int) string {
-	// Cleaned first, so that no control character hides a secret, and cut last,
-	// so that none is cut in two.
-	return clean(c.auth.redact(clean(text, 16<<10)), limit)
 }
 
 // publicURL is u without user, query and fragment, where secrets are.

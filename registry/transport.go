@@ -52,8 +52,16 @@ func newTransport(check func(address string) error, insecure bool) *http.Transpo
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	proxy := proxyFromEnvironment
 	if check != nil {
-		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error { return check(address) }
 		proxy = nil
+	}
+	dialer.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		switch {
+		case ctx.Value(loopbackOnly{}) != nil && !isLoopbackAddress(address):
+			return errors.New("plain HTTP was found on loopback, and the name leads elsewhere now")
+		case check != nil:
+			return check(address)
+		}
+		return nil
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
