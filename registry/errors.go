@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -93,7 +94,7 @@ func (e *Error) Error() string {
 		case CodeNameUnknown:
 			text.WriteString(" (there is no such repository)")
 		case CodeManifestUnknown:
-			text.WriteString(" (the repository has no such tag or digest)")
+			text.WriteString(" (no such tag or digest, or no such repository)")
 		}
 	}
 	if errors.Is(e, image.ErrUnauthorized) {
@@ -134,6 +135,9 @@ func (c *client) refusal(step string, resp *http.Response, p purpose, source str
 	body, _ := readSome(resp.Body, maxPublic)
 	code, message := parseErrorBody(resp.Header.Get("Content-Type"), body)
 	asked := resp.Request.URL
+	if asked.Scheme == "http" && e.Status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
+		message = "the server speaks HTTPS, not HTTP" // as servers in Go say it
+	}
 	if p == purposeToken {
 		asked = nil // its query is what the message may be about, and no secret
 	}

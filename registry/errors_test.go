@@ -86,7 +86,7 @@ func TestStatusErrors(t *testing.T) {
 		is                      error
 		code, says              string
 	}{
-		{"no such tag", "application/json", `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"v1"}}]}`, 404, image.ErrNotFound, CodeManifestUnknown, "404 Not Found: manifest unknown (the repository has no such tag or digest)"},
+		{"no such tag", "application/json", `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"v1"}}]}`, 404, image.ErrNotFound, CodeManifestUnknown, "404 Not Found: manifest unknown (no such tag or digest, or no such repository)"},
 		{"no such image", "application/json", `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`, 404, image.ErrNotFound, CodeNameUnknown, "404 Not Found: repository name not known to registry (there is no such repository)"},
 		{"a page", "text/html", `<html><body>404</body></html>`, 404, image.ErrNotFound, "", "404 Not Found"},
 		{"plain text", "text/plain; charset=utf-8", "404 page not found\n", 404, image.ErrNotFound, "", "404 page not found"},
