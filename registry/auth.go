@@ -183,7 +183,7 @@ func (a *authorizer) find(ctx context.Context) (credential.Credential, error) {
 		if a.client.opts.Credentials != nil {
 			var err error
 			if found, err = a.client.opts.Credentials(ctx, a.registry, a.repository); err != nil {
-				return found, fmt.Errorf("find credential for %s: %w", a.registry, err)
+				return found, fmt.Errorf("%w: %w", ErrCredential, err)
 			}
 		}
 		text := a.registry + " wants a credential; there is none, so that the request stays anonymous"

@@ -35,6 +35,9 @@ var (
 	ErrPlainHTTP = errors.New("server speaks HTTP, not HTTPS")
 	// ErrProxy: the proxy could not be reached. It stands beside the others.
 	ErrProxy = errors.New("proxy failure")
+	// ErrCredential: one is configured, but cannot be had; nothing was sent in
+	// its place.
+	ErrCredential = errors.New("credential not available")
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")

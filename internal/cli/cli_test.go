@@ -80,6 +80,7 @@ func TestHints(t *testing.T) {
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), hub, "docker login,"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), other, "docker login registry.lan:5000,"},
 		{fmt.Errorf("x: %w", registry.ErrProxy), other, "NO_PROXY"},
+		{fmt.Errorf("x: %w", registry.ErrCredential), other, "credsStore"},
 		{&image.PlatformError{}, other, ""},
 	} {
 		got := hint(test.err, test.c)

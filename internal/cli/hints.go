@@ -67,6 +67,9 @@ func hintContent(err error, c circumstances) string {
 
 // hintAccess is for what the registry refuses.
 func hintAccess(err error, c circumstances) string {
+	if errors.Is(err, registry.ErrCredential) {
+		return "mend or remove that entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
+	}
 	if !errors.Is(err, image.ErrUnauthorized) {
 		return ""
 	}
