@@ -1,0 +1,240 @@
+package rootfs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// sink takes a tar's bytes in order.
+type sink interface {
+	write(p []byte) error
+	copy(c content, n int64) error
+	// end completes what was written, if it is whole, and releases all.
+	end(whole bool) error
+}
+
+const (
+	sinkBuffer = 1 << 20
+	// copyAlone is from where on a file does not go through the buffer.
+	copyAlone = 256 << 10
+)
+
+// streamSink writes one byte after the other.
+type streamSink struct {
+	ctx context.Context
+	w   io.WriteCloser
+	buf []byte
+}
+
+func newStreamSink(ctx context.Context, w io.WriteCloser) *streamSink {
+	return &streamSink{ctx: ctx, w: w, buf: make([]byte, 0, sinkBuffer)}
+}
+
+func (s *streamSink) flush() error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	_, err := s.w.Write(s.buf)
+	s.buf = s.buf[:0]
+	return err
+}
+
+func (s *streamSink) write(p []byte) error {
+	if len(s.buf)+len(p) > cap(s.buf) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if len(p) > cap(s.buf) {
+			_, err := s.w.Write(p)
+			return err
+		}
+	}
+	s.buf = append(s.buf, p...)
+	return nil
+}
+
+func (s *streamSink) copy(c content, n int64) error {
+	for n > 0 {
+		if len(s.buf) == cap(s.buf) {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		room := s.buf[len(s.buf):cap(s.buf)]
+		room = room[:min(n, int64(len(room)))]
+		if err := readFull(c, room); err != nil {
+			return err
+		}
+		s.buf = s.buf[:len(s.buf)+len(room)]
+		c.release(int64(len(room)))
+		c.off += int64(len(room))
+		n -= int64(len(room))
+	}
+	return nil
+}
+
+func (s *streamSink) end(whole bool) error {
+	if whole {
+		if err := s.flush(); err != nil {
+			_ = s.w.Close()
+			return err
+		}
+	}
+	return s.w.Close()
+}
+
+// readFull fills b with content.
+func readFull(c content, b []byte) error {
+	if n, err := c.in.ReadAt(b, c.off); n < len(b) {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("read back the content: %w", err)
+	}
+	return nil
+}
+
+// fileSink writes to a file, of which several goroutines fill several places.
+type fileSink struct {
+	ctx   context.Context
+	file  *os.File
+	group *errgroup.Group
+	bufs  sync.Pool
+	buf   []byte
+	at    int64 // of buf's start
+}
+
+// newFileSink is ok where the file takes writes at offsets.
+func newFileSink(ctx context.Context, f *os.File, jobs int) (*fileSink, bool) {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, false
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, false
+	}
+	if _, err := f.WriteAt(nil, at); err != nil { // it was opened to append
+		return nil, false
+	}
+	s := &fileSink{file: f, at: at}
+	s.bufs.New = func() any { b := make([]byte, 0, sinkBuffer); return &b }
+	s.group, s.ctx = errgroup.WithContext(ctx)
+	s.group.SetLimit(jobs)
+	s.buf = *s.bufs.Get().(*[]byte)
+	return s, true
+}
+
+func (s *fileSink) flush() error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if len(s.buf) == 0 {
+		return nil
+	}
+	buf, at := s.buf, s.at
+	s.at += int64(len(buf))
+	s.buf = (*s.bufs.Get().(*[]byte))[:0]
+	s.group.Go(func() error {
+		err := writeAt(s.file, buf, at)
+		s.bufs.Put(&buf)
+		return err
+	})
+	return nil
+}
+
+func (s *fileSink) write(p []byte) error {
+	for {
+		n := copy(s.buf[len(s.buf):cap(s.buf)], p)
+		s.buf = s.buf[:len(s.buf)+n]
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *fileSink) copy(c content, n int64) error {
+	if n < copyAlone {
+		if len(s.buf)+int(n) > cap(s.buf) {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		room := s.buf[len(s.buf) : len(s.buf)+int(n)]
+		s.buf = s.buf[:len(s.buf)+int(n)]
+		if err := readFull(c, room); err != nil {
+			return err
+		}
+		c.release(n)
+		return nil
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	// A large file is copied in pieces, so that all processors take part.
+	const piece = 16 << 20
+	for n > 0 {
+		from, m, at := c, min(n, piece), s.at
+		s.group.Go(func() error {
+			buf := s.bufs.Get().(*[]byte)
+			defer s.bufs.Put(buf)
+			if err := copyContent(s.ctx, s.file, at, from, m, (*buf)[:cap(*buf)]); err != nil {
+				return err
+			}
+			from.release(m)
+			return nil
+		})
+		s.at, n = s.at+m, n-m
+		c.off += m
+	}
+	return nil
+}
+
+func (s *fileSink) end(whole bool) error {
+	var err error
+	if whole {
+		err = s.flush()
+	}
+	if waitErr := s.group.Wait(); waitErr != nil { // which is why flush fails
+		err = waitErr
+	}
+	if err == nil {
+		_, err = s.file.Seek(s.at, io.SeekStart)
+	}
+	return err
+}
+
+// copyContent copies n bytes of content to a place in a file.
+func copyContent(ctx context.Context, to *os.File, at int64, c content, n int64, buf []byte) error {
+	if from, ok := c.in.(*os.File); ok {
+		done, err := copyRange(ctx, to, at, from, c.off, n)
+		if err != nil {
+			return err
+		}
+		at, n = at+done, n-done
+		c.off += done
+	}
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b := buf[:min(n, int64(len(buf)))]
+		if err := readFull(c, b); err != nil {
+			return err
+		}
+		if err := writeAt(to, b, at); err != nil {
+			return err
+		}
+		at, n = at+int64(len(b)), n-int64(len(b))
+		c.off += int64(len(b))
+	}
+	return nil
+}
