@@ -8,7 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/davit-cli/davit/internal/oneline"
 )
 
 // A helper may ask a person for a passphrase or an agent far away, but a pull
@@ -53,7 +54,7 @@ func askHelper(ctx context.Context, suffix, address string) (Credential, error) 
 		err = nil // it has ended well; what it left running holds the pipe
 	}
 	var exit *exec.ExitError
-	said := oneLine(string(stdout.kept))
+	said := oneline.Clean(string(stdout.kept), 200)
 	switch {
 	case ctx.Err() != nil:
 		return Credential{}, fmt.Errorf("%s: %w", name, context.Cause(ctx))
@@ -65,7 +66,7 @@ func askHelper(ctx context.Context, suffix, address string) (Credential, error) 
 		// What helpers have to say of a failure they say on stdout, where
 		// credentials also go.
 		if said == "" || strings.ContainsAny(said, "{}") {
-			said = oneLine(string(stderr.kept))
+			said = oneline.Clean(string(stderr.kept), 200)
 		}
 		if said == "" {
 			said = exit.Error()
@@ -104,22 +105,4 @@ func (b *bounded) Write(p []byte) (int, error) {
 	b.kept = append(b.kept, p[:kept]...)
 	b.over = b.over || kept < len(p)
 	return len(p), nil
-}
-
-// oneLine makes text fit for a message: no control characters, not long.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case !unicode.IsPrint(r):
-			return -1
-		}
-		return r
-	}, text)
-	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > 200 {
-		text = string(runes[:200]) + "…"
-	}
-	return text
 }

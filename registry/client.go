@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/davit-cli/davit/internal/oneline"
 )
 
 // maxRedirects is how many redirects of one request are followed.
@@ -172,7 +174,7 @@ func redirectTarget(resp *http.Response) (*url.URL, error) {
 		return nil, fmt.Errorf("it redirects to what is no URL")
 	}
 	if next.Scheme != "http" && next.Scheme != "https" {
-		return nil, fmt.Errorf("it redirects to a URL of scheme %q", clean(next.Scheme, 20))
+		return nil, fmt.Errorf("it redirects to a URL of scheme %q", oneline.Clean(next.Scheme, 20))
 	}
 	next.User, next.Fragment, next.RawFragment = nil, "", ""
 	return next, nil

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/oneline"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -42,7 +43,7 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (image.Co
 			return image.Content{}, fmt.Errorf("get manifest of %s: %w", r.name, err)
 		}
 	} else if !ref.ValidTag(tagOrDigest) {
-		return image.Content{}, fmt.Errorf("get manifest of %s: %q is no tag", r.name, clean(tagOrDigest, 128))
+		return image.Content{}, fmt.Errorf("get manifest of %s: %q is no tag", r.name, oneline.Clean(tagOrDigest, 128))
 	}
 	step := "get manifest " + r.name + separator(asked) + tagOrDigest
 	repository := r.through(func(req *http.Request) (*http.Response, error) {

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/davit-cli/davit/internal/oneline"
 )
 
 // A registry chooses the realm that gets the user's credential, and that may
@@ -37,7 +39,7 @@ func (c *client) realm(ch challenge) (*url.URL, error) {
 func (c *client) checkRealm(realm *url.URL) error {
 	switch {
 	case realm.Scheme != "http" && realm.Scheme != "https":
-		return fmt.Errorf("a realm of scheme %q is refused", clean(realm.Scheme, 20))
+		return fmt.Errorf("a realm of scheme %q is refused", oneline.Clean(realm.Scheme, 20))
 	case realm.Scheme == "http" && c.scheme.now() == "https":
 		return errors.New("a realm on plain HTTP is refused, since the registry is on HTTPS")
 	}

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/davit-cli/davit/internal/oneline"
 )
 
 // maxPublic is how many bytes of a text from elsewhere are looked at.
@@ -28,11 +30,11 @@ func (c *client) publicFrom(u *url.URL, text string, limit int) string {
 	// Cleaned first, so that no control character hides a secret, and shortened
 	// last, so that none is cut in two. Where another did that, what may be the
 	// beginning of a secret goes.
-	text = clean(text[:min(len(text), maxPublic)], maxPublic)
+	text = oneline.Clean(text[:min(len(text), maxPublic)], maxPublic)
 	if cut {
 		text = text[:max(0, len(text)-max(shown.longest, signed.longest))]
 	}
-	return clean(signed.redact(shown.redact(text)), limit)
+	return oneline.Clean(signed.redact(shown.redact(text)), limit)
 }
 
 // redactor takes secrets out of texts.
@@ -44,7 +46,7 @@ type redactor struct {
 func newRedactor(secrets []string) *redactor {
 	// Texts are cleaned before, which changes the secrets in them as well.
 	for _, secret := range secrets {
-		if cleaned := clean(secret, len(secret)); cleaned != secret && len(cleaned) >= 4 {
+		if cleaned := oneline.Clean(secret, len(secret)); cleaned != secret && len(cleaned) >= 4 {
 			secrets = append(secrets, cleaned)
 		}
 	}

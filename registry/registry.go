@@ -19,6 +19,7 @@ import (
 
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/oneline"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -73,7 +74,7 @@ func Open(reference ref.Reference, opts Options) (*Repository, error) {
 	host := reference.Host()
 	named := orasregistry.Reference{Registry: host, Repository: reference.Repository}
 	if err := errors.Join(named.ValidateRegistry(), named.ValidateRepository()); err != nil {
-		return nil, fmt.Errorf("open repository %q: not a registry and a repository", clean(reference.Name(), 200))
+		return nil, fmt.Errorf("open repository %q: not a registry and a repository", oneline.Clean(reference.Name(), 200))
 	}
 	if opts.PlainHTTP && reference.Scheme == "https" {
 		return nil, fmt.Errorf("open repository %s: plain HTTP is asked for, but the reference is an https:// URL", reference.Name())

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/oneline"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -87,7 +88,7 @@ func (r *Repository) nextPage(resp *http.Response) (string, error) {
 		return "", errors.New("its link to the next page is malformed")
 	}
 	if !sameHost(next, resp.Request.URL) && !sameHost(next, &url.URL{Scheme: next.Scheme, Host: r.client.host}) {
-		return "", fmt.Errorf("its link to the next page leads to another host, %s", clean(next.Host, 100))
+		return "", fmt.Errorf("its link to the next page leads to another host, %s", oneline.Clean(next.Host, 100))
 	}
 	return next.RequestURI(), nil
 }
