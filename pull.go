@@ -31,7 +31,12 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 		return PullResult{}, err
 	}
 	opts = opts.withEvents()
-	img, err := resolve(ctx, r, opts)
+	repository, err := registry.Open(r, opts.Registry)
+	if err != nil {
+		return PullResult{}, err
+	}
+	defer func() { _ = repository.Close() }() // its idle connections
+	img, err := resolve(ctx, repository, r, opts)
 	if err != nil {
 		return PullResult{}, err
 	}
@@ -81,7 +86,7 @@ func (o PullOptions) withEvents() PullOptions {
 }
 
 // resolve finds the image and the name that it gets in the archive.
-func resolve(ctx context.Context, r ref.Reference, opts PullOptions) (image.Image, error) {
+func resolve(ctx context.Context, src image.Source, r ref.Reference, opts PullOptions) (image.Image, error) {
 	var platform *image.Platform
 	if opts.Platform != "" {
 		p, err := image.ParsePlatform(opts.Platform)
@@ -97,11 +102,7 @@ func resolve(ctx context.Context, r ref.Reference, opts PullOptions) (image.Imag
 			return image.Image{}, fmt.Errorf("tag %q: %w", opts.Tag, err)
 		}
 	}
-	repository, err := registry.Open(r, opts.Registry)
-	if err != nil {
-		return image.Image{}, err
-	}
-	img, err := image.Resolve(ctx, repository, r, platform, opts.Events)
+	img, err := image.Resolve(ctx, src, r, platform, opts.Events)
 	if err != nil {
 		return image.Image{}, err
 	}

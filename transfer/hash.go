@@ -27,8 +27,10 @@ func newCatchUp() *semaphore.Weighted {
 
 // wrote takes note of a piece that has just been written. Where it continues
 // the hash, it is hashed right here, while it is hot.
-func (e *engine) wrote(b *blob, off int64, p []byte) {
+func (e *engine) wrote(c *claim, off int64, p []byte) {
+	b := c.blob
 	e.mu.Lock()
+	c.bytes += int64(len(p))
 	b.written = b.written.add(off, int64(len(p)))
 	b.got += int64(len(p))
 	e.fetched += int64(len(p))

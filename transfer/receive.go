@@ -157,10 +157,7 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 	if _, err := c.Place.WriteAt(p, off); err != nil {
 		return &placeError{c.Blob, err}
 	}
-	e.mu.Lock()
-	c.bytes += int64(len(p))
-	e.mu.Unlock()
-	e.wrote(c.blob, off, p)
+	e.wrote(c, off, p)
 	return nil
 }
 
