@@ -23,7 +23,7 @@ func DefaultOutput(img image.Image, withPlatform bool) string {
 		name += r.Digest.Encoded()[:12]
 	}
 	if withPlatform && !img.IsArtifact() {
-		name += "_" + strings.Map(fileRune, image.FormatPlatform(img.Platform))
+		name += "_" + strings.Map(fileRune, image.FormatPlatform(img.Manifests[0].Platform))
 	}
 	return name + ".tar"
 }

@@ -48,12 +48,12 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 	result := PullResult{
 		Reference: img.Reference.WithDigest("").String(),
 		Digest:    img.Root().Digest.String(),
-		Manifest:  img.Manifest.Digest.String(),
-		ImageID:   img.Config.Digest.String(),
+		Manifest:  img.Manifests[0].Digest.String(),
+		ImageID:   img.Manifests[0].Config.Digest.String(),
 		Size:      layout.Size(),
 	}
 	if !img.IsArtifact() {
-		result.Platform = image.FormatPlatform(img.Platform)
+		result.Platform = image.FormatPlatform(img.Manifests[0].Platform)
 	}
 	var stats transfer.Stats
 	if opts.Stream != nil {
@@ -87,13 +87,12 @@ func (o PullOptions) withEvents() PullOptions {
 
 // resolve finds the image and the name that it gets in the archive.
 func resolve(ctx context.Context, src image.Source, r ref.Reference, opts PullOptions) (image.Image, error) {
-	var platform *image.Platform
+	var platform image.Platforms
 	if opts.Platform != "" {
-		p, err := image.ParsePlatform(opts.Platform)
-		if err != nil {
+		var err error
+		if platform, err = image.ParsePlatforms(opts.Platform); err != nil {
 			return image.Image{}, err
 		}
-		platform = &p
 	}
 	var tag ref.Reference
 	if opts.Tag != "" {
@@ -106,13 +105,8 @@ func resolve(ctx context.Context, src image.Source, r ref.Reference, opts PullOp
 	if err != nil {
 		return image.Image{}, err
 	}
-	switch {
-	case opts.Tag != "":
+	if opts.Tag != "" {
 		img.Name = tag
-	case img.Reference.Tag != "":
-		img.Name = img.Reference.WithDigest("")
-	default:
-		img.Name = img.Reference
 	}
 	return img, nil
 }
@@ -121,15 +115,15 @@ func resolve(ctx context.Context, src image.Source, r ref.Reference, opts PullOp
 func warn(img image.Image, events image.EventFunc) {
 	warning := func(text string) { events.Send(image.Event{Kind: image.EventWarning, Text: text}) }
 	if img.IsArtifact() {
-		warning(fmt.Sprintf("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Config.MediaType))
+		warning(fmt.Sprintf("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Manifests[0].Config.MediaType))
 	}
 	if img.Name.Tag == "" {
 		warning("the image has no tag, so docker and podman load it without a name: --tag NAME gives it one")
 	}
-	if slices.ContainsFunc(img.Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "+zstd") }) {
+	if slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "+zstd") }) {
 		events.Send(image.Event{Kind: image.EventNote, Text: "the image's layers are compressed with zstd: Docker loads those from version 23 on"})
 	}
-	for _, d := range append([]image.Descriptor{img.Manifest.Descriptor, img.Config.Descriptor}, img.Layers...) {
+	for _, d := range append([]image.Descriptor{img.Manifests[0].Descriptor, img.Manifests[0].Config.Descriptor}, img.Manifests[0].Layers...) {
 		if d.Digest.Algorithm() != "sha256" {
 			warning(fmt.Sprintf("the image has %s digests: only classic Docker and podman load such an archive", d.Digest.Algorithm()))
 			return

@@ -47,10 +47,12 @@ func testImage(t *testing.T, name string) (image.Image, map[digest.Digest]string
 	manifest := content(ocispec.MediaTypeImageManifest, `{"manifest":"\u003c"}`)
 	return image.Image{
 		Reference: n, Name: n,
-		Manifest: manifest,
-		Config:   content(ocispec.MediaTypeImageConfig, `{"config":"\u003cü"}`),
-		Layers:   append(layers, layers[0]),
-		Platform: image.Platform{OS: "linux", Architecture: "amd64"},
+		Manifests: []image.Manifest{{
+			Content:  manifest,
+			Config:   content(ocispec.MediaTypeImageConfig, `{"config":"\u003cü"}`),
+			Layers:   append(layers, layers[0]),
+			Platform: image.Platform{OS: "linux", Architecture: "amd64"},
+		}},
 	}, blobs
 }
 
@@ -113,8 +115,8 @@ func TestArchive(t *testing.T) {
 		t.Errorf("the archive has %d bytes, its layout says %d", len(got), l.Size())
 	}
 	names, files := readTar(t, bytes.NewReader(got))
-	manifest, config := blobName(img.Manifest.Digest), blobName(img.Config.Digest)
-	x, y := blobName(img.Layers[0].Digest), blobName(img.Layers[1].Digest)
+	manifest, config := blobName(img.Manifests[0].Digest), blobName(img.Manifests[0].Config.Digest)
+	x, y := blobName(img.Manifests[0].Layers[0].Digest), blobName(img.Manifests[0].Layers[1].Digest)
 	want := []string{"oci-layout", "index.json", "manifest.json", manifest, config, x, y}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
@@ -122,14 +124,14 @@ func TestArchive(t *testing.T) {
 	wantFiles := map[string]string{
 		"oci-layout": `{"imageLayoutVersion":"1.0.0"}`,
 		"index.json": `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[` +
-			`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + img.Manifest.Digest.String() + `","size":21,` +
+			`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + img.Manifests[0].Digest.String() + `","size":21,` +
 			`"annotations":{"io.containerd.image.name":"docker.io/library/alpine:3.20","org.opencontainers.image.ref.name":"3.20"},` +
 			`"platform":{"architecture":"amd64","os":"linux"}}]}`,
 		"manifest.json": `[{"Config":"` + config + `","RepoTags":["docker.io/library/alpine:3.20"],"Layers":["` + x + `","` + y + `","` + x + `"]}]`,
 		manifest:        `{"manifest":"\u003c"}`,
 		config:          `{"config":"\u003cü"}`,
-		x:               blobs[img.Layers[0].Digest],
-		y:               blobs[img.Layers[1].Digest],
+		x:               blobs[img.Manifests[0].Layers[0].Digest],
+		y:               blobs[img.Manifests[0].Layers[1].Digest],
 	}
 	if diff := cmp.Diff(wantFiles, files); diff != "" {
 		t.Errorf("contents (-want +got):\n%s", diff)
@@ -218,17 +220,13 @@ func TestNameByDigest(t *testing.T) {
 	}
 }
 
-// What was asked for by an index's digest is there by that digest.
-func TestIndexAskedForByDigestIsKept(t *testing.T) {
+func TestIndexesAreKept(t *testing.T) {
 	index := content(ocispec.MediaTypeImageIndex, `{"index":1}`)
-	for name, kept := range map[string]bool{
-		"alpine@" + index.Digest.String():      true,
-		"alpine:3.20@" + index.Digest.String(): true,
-		"alpine:3.20":                          false,
-	} {
+	for _, kept := range []bool{true, false} {
+		name := "alpine:3.20"
 		img, blobs := testImage(t, name)
-		img.Indexes = []image.Content{index}
-		want := img.Manifest
+		img.Indexes, img.KeepIndexes = []image.Content{index}, kept
+		want := img.Manifests[0].Content
 		if kept {
 			want = index
 		}
@@ -243,7 +241,7 @@ func TestIndexAskedForByDigestIsKept(t *testing.T) {
 		if start := `"manifests":[{"mediaType":"` + want.MediaType + `","digest":"` + want.Digest.String() + `",`; !strings.Contains(files["index.json"], start) {
 			t.Errorf("%s: index.json %s does not name %s", name, files["index.json"], want.Digest)
 		}
-		if !strings.Contains(files["manifest.json"], blobName(img.Config.Digest)) {
+		if !strings.Contains(files["manifest.json"], blobName(img.Manifests[0].Config.Digest)) {
 			t.Errorf("%s: manifest.json %s does not name the image", name, files["manifest.json"])
 		}
 	}
@@ -251,7 +249,7 @@ func TestIndexAskedForByDigestIsKept(t *testing.T) {
 
 func TestArtifactIsNotOfferedToDocker(t *testing.T) {
 	img, _ := testImage(t, "chart:1")
-	img.Config.MediaType = "application/vnd.cncf.helm.config.v1+json"
+	img.Manifests[0].Config.MediaType = "application/vnd.cncf.helm.config.v1+json"
 	l, err := NewLayout(img)
 	if err != nil {
 		t.Fatal(err)
@@ -267,7 +265,7 @@ func TestLongHeaders(t *testing.T) {
 	long := layer(digest.SHA512.FromString("x"), 10)
 	huge := layer(digest.FromString("huge"), 9<<30)
 	last := layer(digest.FromString("last"), 1)
-	img.Layers = []image.Descriptor{long, huge, last}
+	img.Manifests[0].Layers = []image.Descriptor{long, huge, last}
 	l, err := NewLayout(img)
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,7 @@ func NewLayout(images ...image.Image) (*Layout, error) {
 	}
 	seen := map[digest.Digest]bool{}
 	for _, img := range images {
-		for _, c := range append(keptIndexes(img), img.Manifest, img.Config) {
+		for _, c := range img.Documents() {
 			if seen[c.Digest] {
 				continue
 			}
@@ -72,7 +72,7 @@ func NewLayout(images ...image.Image) (*Layout, error) {
 		}
 	}
 	for _, img := range images {
-		for _, layer := range img.Layers {
+		for _, layer := range img.Blobs() {
 			if seen[layer.Digest] {
 				continue
 			}
@@ -163,7 +163,7 @@ func documents(images []image.Image) ([]document, error) {
 	entries := []loadEntry{}
 	for _, img := range images {
 		index.Manifests = append(index.Manifests, indexEntry(img))
-		if !img.IsArtifact() {
+		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))
 		}
 	}
@@ -185,47 +185,33 @@ func documents(images []image.Image) ([]document, error) {
 	return documents, nil
 }
 
-// keptIndexes are the indexes that stand in the archive, as served: those that
-// lead to an image which was asked for by digest, so that it is there by that
-// very digest. Of the platforms that they name, only one has its blobs beside
-// them, which loaders accept.
-func keptIndexes(img image.Image) []image.Content {
-	if img.Reference.Digest == "" {
-		return nil
-	}
-	return slices.Clone(img.Indexes)
-}
-
 // indexEntry names an image for containerd, podman and skopeo.
 func indexEntry(img image.Image) image.Descriptor {
-	root := img.Manifest
-	if kept := keptIndexes(img); len(kept) > 0 {
-		root = kept[0]
-	}
+	entry := img.Entry()
 	d := image.Descriptor{
-		MediaType:   root.MediaType,
-		Digest:      root.Digest,
-		Size:        root.Size,
+		MediaType:   entry.MediaType,
+		Digest:      entry.Digest,
+		Size:        entry.Size,
 		Annotations: map[string]string{annotationImageName: img.Name.String()},
 	}
 	if img.Name.Tag != "" {
 		d.Annotations[ocispec.AnnotationRefName] = img.Name.Tag
 	}
-	if !img.IsArtifact() && root.Digest == img.Manifest.Digest {
-		p := img.Platform
-		d.Platform = &p
+	if first := img.Manifests[0]; first.IsImage() && entry.Digest == first.Digest {
+		d.Platform = &first.Platform
 	}
 	return d
 }
 
-// manifestEntry names an image for classic Docker. A name with a digest
-// stands there as no name: docker load refuses it.
+// manifestEntry names an image for classic Docker, which has one platform of
+// it. A name with a digest stands there as no name: docker load refuses it.
 func manifestEntry(img image.Image) loadEntry {
-	e := loadEntry{Config: blobName(img.Config.Digest)}
+	first := img.Manifests[0]
+	e := loadEntry{Config: blobName(first.Config.Digest)}
 	if img.Name.Tag != "" {
 		e.RepoTags = []string{img.Name.String()}
 	}
-	for _, layer := range img.Layers {
+	for _, layer := range first.Layers {
 		e.Layers = append(e.Layers, blobName(layer.Digest))
 	}
 	return e

@@ -4,6 +4,9 @@
 package image
 
 import (
+	"slices"
+
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/ref"
@@ -22,7 +25,7 @@ type Content struct {
 	Bytes []byte
 }
 
-// Image is one image of one platform, resolved: all that must be known before
+// Image is what a reference names, resolved: all that must be known before
 // its layers are fetched.
 type Image struct {
 	// Reference is the name that the image was asked for by, with the tag
@@ -31,28 +34,96 @@ type Image struct {
 	// Name is what the image is called where it goes: a name with a tag, or
 	// with a digest where there is no tag.
 	Name ref.Reference
-	// Indexes lead from what the reference names to the manifest, each naming
-	// the next. There are none where the reference names the manifest itself.
+	// Indexes are those that lead from what the reference names to the
+	// manifests, each after one that names it. There are none where the
+	// reference names a manifest itself.
 	Indexes []Content
-	// Manifest is the image's manifest.
-	Manifest Content
-	// Config is the image's config; its digest is the image ID of classic
+	// KeepIndexes says that the indexes belong to the image where it goes. Else
+	// its one manifest stands for itself there.
+	KeepIndexes bool
+	// Manifests are those that were chosen, at least one, each once. The first
+	// is the one for loaders that know only one.
+	Manifests []Manifest
+	// Source is where the layers are fetched from.
+	Source Source
+}
+
+// Manifest is one manifest of an image, with what it names: an image of one
+// platform, an attestation, or an artifact.
+type Manifest struct {
+	Content
+	// Config is the manifest's config; its digest is the image ID of classic
 	// Docker and podman.
 	Config Content
 	// Layers are the manifest's layers, the lowest first. One layer may stand
 	// there more than once.
 	Layers []Descriptor
 	// Platform is the image's platform as its config tells it, in containerd's
-	// normal form.
+	// normal form. It is empty for what is no container image.
 	Platform Platform
-	// Source is where the layers are fetched from.
-	Source Source
+	// Attestation says that the manifest tells about the build of another one
+	// of the same index (provenance, SBOM).
+	Attestation bool
 }
+
+// IsImage says whether the manifest is one of a container image, rather than
+// of an artifact, a Helm chart for example, or an attestation.
+func (m Manifest) IsImage() bool { return !m.Attestation && isImageConfig(m.Config.MediaType) }
 
 // Root is what the reference names: an index, or the manifest itself.
 func (img Image) Root() Content {
 	if len(img.Indexes) > 0 {
 		return img.Indexes[0]
 	}
-	return img.Manifest
+	return img.Manifests[0].Content
+}
+
+// Entry is what names the image where it goes: its root where the indexes are
+// kept, else its one manifest.
+func (img Image) Entry() Content {
+	if img.KeepIndexes {
+		return img.Root()
+	}
+	return img.Manifests[0].Content
+}
+
+// IsArtifact says whether the image is something else than a container image,
+// a Helm chart for example.
+func (img Image) IsArtifact() bool { return !slices.ContainsFunc(img.Manifests, Manifest.IsImage) }
+
+// Documents are what belongs to the image and is known before its layers are,
+// each once: indexes where they are kept, manifests, configs.
+func (img Image) Documents() []Content {
+	var all []Content
+	if img.KeepIndexes {
+		all = append(all, img.Indexes...)
+	}
+	for _, m := range img.Manifests {
+		all = append(all, m.Content, m.Config)
+	}
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(all, func(c Content) bool {
+		met := seen[c.Digest]
+		seen[c.Digest] = true
+		return met
+	})
+}
+
+// Blobs are the image's layers that are no documents already, each once, in
+// the order in which they are first named.
+func (img Image) Blobs() []Descriptor {
+	seen := map[digest.Digest]bool{}
+	for _, c := range img.Documents() {
+		seen[c.Digest] = true
+	}
+	var blobs []Descriptor
+	for _, m := range img.Manifests {
+		for _, layer := range m.Layers {
+			if !seen[layer.Digest] {
+				seen[layer.Digest] = true
+				blobs = append(blobs, layer)
+			}
+		}
+	}
+	return blobs
 }

@@ -53,11 +53,6 @@ func IsManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == MediaTypeDockerManifest
 }
 
-// IsArtifact says whether the manifest is of something else than a container
-// image, a Helm chart for example: its config is no image config, and the
-// Platform is empty.
-func (img Image) IsArtifact() bool { return !isImageConfig(img.Config.MediaType) }
-
 // isImageConfig says whether a manifest with a config of this media type is an
 // image. As Docker does, it takes the wrong types that old registries wrote.
 func isImageConfig(mediaType string) bool {

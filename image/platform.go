@@ -49,6 +49,41 @@ func ParsePlatform(s string) (Platform, error) {
 	return p, nil
 }
 
+// Platforms are those that are wanted of an image. The zero value is this
+// machine's, see DefaultPlatform.
+type Platforms struct {
+	// List are the wanted platforms, the most important first.
+	List []Platform
+	// All wants every manifest, attestations too.
+	All bool
+}
+
+// AllPlatforms is the word that stands for every platform.
+const AllPlatforms = "all"
+
+// ParsePlatforms reads platforms as ParsePlatform does, or "all" alone.
+func ParsePlatforms(values ...string) (Platforms, error) {
+	var p Platforms
+	for _, value := range values {
+		if strings.TrimSpace(value) == AllPlatforms {
+			p.All = true
+			continue
+		}
+		platform, err := ParsePlatform(value)
+		if err != nil {
+			return Platforms{}, err
+		}
+		p.List = append(p.List, platform)
+	}
+	if p.All && len(values) > 1 {
+		return Platforms{}, errors.New("invalid platform: \"all\" stands alone")
+	}
+	return p, nil
+}
+
+// several says whether more than one is wanted, so that an index is wanted too.
+func (p Platforms) several() bool { return p.All || len(p.List) > 1 }
+
 // isArchitecture says whether containerd takes s alone for an architecture.
 func isArchitecture(s string) bool {
 	p, err := platforms.Parse(s)

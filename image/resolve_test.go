@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,16 +159,13 @@ func mustParse(t *testing.T, s string) ref.Reference {
 	return r
 }
 
-func platform(t *testing.T, s string) *Platform {
+func wanted(t *testing.T, values ...string) Platforms {
 	t.Helper()
-	if s == "" {
-		return nil
-	}
-	p, err := ParsePlatform(s)
+	p, err := ParsePlatforms(slices.DeleteFunc(values, func(s string) bool { return s == "" })...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &p
+	return p
 }
 
 // host is this machine's platform as an index names it, other one that it is not.
@@ -277,7 +275,7 @@ func TestResolve(t *testing.T) {
 		t.Run(tt.ref+" "+tt.want, func(t *testing.T) {
 			var said events
 			r := mustParse(t, tt.ref)
-			img, err := Resolve(context.Background(), m, r, platform(t, tt.want), said.send)
+			img, err := Resolve(context.Background(), m, r, wanted(t, tt.want), said.send)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 				t.Fatalf("error %v; want %v", err, tt.err)
 			}
@@ -292,16 +290,16 @@ func TestResolve(t *testing.T) {
 			if !strings.Contains(said2, tt.text) || tt.text == "" && !only {
 				t.Errorf("said %q; want %q", said2, tt.text)
 			}
-			if tt.manifest.Digest != "" && img.Manifest.Digest != tt.manifest.Digest {
-				t.Errorf("manifest %s; want %s", img.Manifest.Digest, tt.manifest.Digest)
+			if tt.manifest.Digest != "" && img.Manifests[0].Digest != tt.manifest.Digest {
+				t.Errorf("manifest %s; want %s", img.Manifests[0].Digest, tt.manifest.Digest)
 			}
-			if got := img.Platform; (tt.platform == "") != img.IsArtifact() || tt.platform != "" && FormatPlatform(got) != tt.platform {
+			if got := img.Manifests[0].Platform; (tt.platform == "") != img.IsArtifact() || tt.platform != "" && FormatPlatform(got) != tt.platform {
 				t.Errorf("platform %+v; want %s", got, tt.platform)
 			}
-			if img.Root().Digest != m.manifests[r.TagOrDigest()].Digest || img.Reference != r || img.Source != Source(m) || len(img.Layers) == 0 {
+			if img.Root().Digest != m.manifests[r.TagOrDigest()].Digest || img.Reference != r || img.Source != Source(m) || len(img.Manifests[0].Layers) == 0 {
 				t.Errorf("%+v", img)
 			}
-			for _, c := range []Content{img.Root(), img.Manifest, img.Config} {
+			for _, c := range []Content{img.Root(), img.Manifests[0].Content, img.Manifests[0].Config} {
 				if err := checkBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
 					t.Errorf("%+v: %v", c.Descriptor, err)
 				}
@@ -334,7 +332,7 @@ func TestResolveVerifiesManifests(t *testing.T) {
 	m := newMemory()
 	good, bad := m.image(host), m.image(other)
 	m.manifests[good.Digest.String()] = m.manifests[bad.Digest.String()]
-	_, err := Resolve(context.Background(), m, mustParse(t, "r.io/a@"+good.Digest.String()), nil, nil)
+	_, err := Resolve(context.Background(), m, mustParse(t, "r.io/a@"+good.Digest.String()), Platforms{}, nil)
 	if !errors.Is(err, ErrVerification) {
 		t.Errorf("another manifest than asked for: %v", err)
 	}
@@ -343,17 +341,17 @@ func TestResolveVerifiesManifests(t *testing.T) {
 	index := m.index([]Descriptor{entry("x", "")}, "loop")
 	liar := Content{Descriptor: index, Bytes: m.manifests["loop"].Bytes}
 	m.manifests[digest.FromString("x").String()] = liar
-	if _, err = Resolve(context.Background(), m, mustParse(t, "r.io/a:loop"), nil, nil); !errors.Is(err, ErrVerification) {
+	if _, err = Resolve(context.Background(), m, mustParse(t, "r.io/a:loop"), Platforms{}, nil); !errors.Is(err, ErrVerification) {
 		t.Errorf("loop: %v", err)
 	}
 
 	r := mustParse(t, "r.io/a")
 	r.Digest = "sha256:../x"
 	m.asked = nil
-	if _, err = Resolve(context.Background(), m, r, nil, nil); !errors.Is(err, ErrVerification) || m.asked != nil {
+	if _, err = Resolve(context.Background(), m, r, Platforms{}, nil); !errors.Is(err, ErrVerification) || m.asked != nil {
 		t.Errorf("bad digest: %v, asked for %v", err, m.asked)
 	}
-	if _, err = Resolve(context.Background(), m, r.WithDigest("").WithTag("../x"), nil, nil); err == nil || m.asked != nil {
+	if _, err = Resolve(context.Background(), m, r.WithDigest("").WithTag("../x"), Platforms{}, nil); err == nil || m.asked != nil {
 		t.Errorf("bad tag: %v, asked for %v", err, m.asked)
 	}
 }
@@ -365,7 +363,7 @@ func TestResolveSchema1WithOtherDigest(t *testing.T) {
 	c := m.manifests[d.Digest.String()]
 	c.Digest = digest.FromString("payload")
 	m.manifests["old"] = c
-	if _, err := Resolve(context.Background(), m, mustParse(t, "r.io/a:old"), nil, nil); !errors.Is(err, ErrSchema1) {
+	if _, err := Resolve(context.Background(), m, mustParse(t, "r.io/a:old"), Platforms{}, nil); !errors.Is(err, ErrSchema1) {
 		t.Error(err)
 	}
 }
@@ -405,7 +403,7 @@ func TestResolveWithoutTag(t *testing.T) {
 				m.image(host, page...)
 			}
 			var said events
-			img, err := Resolve(context.Background(), tagged{m, tt.tags, tt.fail}, mustParse(t, "r.io/a"), nil, said.send)
+			img, err := Resolve(context.Background(), tagged{m, tt.tags, tt.fail}, mustParse(t, "r.io/a"), Platforms{}, said.send)
 			if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) || img.Reference.Tag != tt.want {
 				t.Fatalf("tag %q, %v; want %q, %v", img.Reference.Tag, err, tt.want, tt.err)
 			}
@@ -427,10 +425,10 @@ func TestResolveWithoutTag(t *testing.T) {
 
 	m := newMemory()
 	m.image(host, "1.0")
-	if _, err := Resolve(context.Background(), m, mustParse(t, "r.io/a"), nil, nil); !errors.Is(err, ErrNotFound) {
+	if _, err := Resolve(context.Background(), m, mustParse(t, "r.io/a"), Platforms{}, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a source that lists no tags: %v", err)
 	}
-	if _, err := Resolve(context.Background(), tagged{m, [][]string{{"1.0"}}, nil}, mustParse(t, "r.io/a:latest"), nil, nil); !errors.Is(err, ErrNotFound) {
+	if _, err := Resolve(context.Background(), tagged{m, [][]string{{"1.0"}}, nil}, mustParse(t, "r.io/a:latest"), Platforms{}, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("latest was asked for by name: %v", err)
 	}
 }
@@ -460,14 +458,14 @@ func TestResolveConfig(t *testing.T) {
 		m.send = tt.send
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // only a source that looks at it minds
-		img, err := Resolve(ctx, m, mustParse(t, "r.io/a:1"), nil, nil)
+		img, err := Resolve(ctx, m, mustParse(t, "r.io/a:1"), Platforms{}, nil)
 		if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 			t.Errorf("%s: %v; want %v", name, err, tt.err)
 		}
 		if err != nil && !strings.HasPrefix(err.Error(), "r.io/a:1: fetch config sha256:") {
 			t.Errorf("%s: %v; want it to name the image and the step", name, err)
 		}
-		if err == nil && checkBytes(img.Config.Descriptor, img.Config.Bytes) != nil {
+		if err == nil && checkBytes(img.Manifests[0].Config.Descriptor, img.Manifests[0].Config.Bytes) != nil {
 			t.Errorf("%s: the config is wrong", name)
 		}
 	}

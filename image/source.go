@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -79,3 +80,24 @@ type Place interface {
 	// Forget drops what is known to be written, after it proved wrong.
 	Forget() error
 }
+
+// Output is one format being written. It has what Resolve found before any
+// byte moves, and is whole only after Commit.
+type Output interface {
+	// Place is where a blob of the images goes. It is nil where the blob is
+	// there already, verified. The error is ErrBusy where another process is
+	// fetching the blob: ask again later.
+	Place(ctx context.Context, blob Descriptor) (Place, error)
+	// Done is called when a blob that got a Place is whole and verified.
+	Done(blob Descriptor) error
+	// Commit completes the output and gives it its name, after every blob is
+	// there. On error nothing stands under the name that was not there before,
+	// and Close is still due.
+	Commit(ctx context.Context) error
+	// Close gives the output up, and keeps what is there for the next run.
+	// After Commit it does nothing.
+	Close() error
+}
+
+// ErrBusy says that another process is at the same blob.
+var ErrBusy = errors.New("another davit is fetching it")

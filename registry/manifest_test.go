@@ -145,7 +145,7 @@ func TestSchema1EndsClearly(t *testing.T) {
 		_, _ = io.WriteString(w, `{"schemaVersion":1,"fsLayers":[],"signatures":[]}`)
 	})
 	asked := ref.Reference{Registry: host(server), Repository: "team/app", Tag: "v1"}
-	if _, err := image.Resolve(t.Context(), open(t, server, Options{}), asked, nil, nil); !errors.Is(err, image.ErrSchema1) {
+	if _, err := image.Resolve(t.Context(), open(t, server, Options{}), asked, image.Platforms{}, nil); !errors.Is(err, image.ErrSchema1) {
 		t.Error(err)
 	}
 }
