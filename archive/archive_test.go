@@ -56,6 +56,15 @@ func testImage(t *testing.T, name string) (image.Image, map[digest.Digest]string
 	}, blobs
 }
 
+func place(t *testing.T, f *File, d image.Descriptor) image.Place {
+	t.Helper()
+	p, err := f.Place(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func readTar(t *testing.T, r io.Reader) (names []string, files map[string]string) {
 	t.Helper()
 	files = map[string]string{}
@@ -90,11 +99,11 @@ func build(t *testing.T, l *Layout, blobs map[digest.Digest]string) []byte {
 	}
 	defer f.Close()
 	for _, d := range slices.Backward(l.Blobs()) {
-		if _, err := f.Place(d.Digest).WriteAt([]byte(blobs[d.Digest]), 0); err != nil {
+		if _, err := place(t, f, d).WriteAt([]byte(blobs[d.Digest]), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Commit(); err != nil {
+	if err := f.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
@@ -166,11 +175,11 @@ func TestNothingIsBelievedOfAPartial(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range l.Blobs() {
-		if _, err := f.Place(d.Digest).WriteAt([]byte(blobs[d.Digest]), 0); err != nil {
+		if _, err := place(t, f, d).WriteAt([]byte(blobs[d.Digest]), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Commit(); err != nil {
+	if err := f.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(path)

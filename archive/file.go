@@ -1,10 +1,9 @@
 package archive
 
 import (
+	"context"
 	"fmt"
 	"slices"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
@@ -32,13 +31,19 @@ func Create(path string, layout *Layout, restart bool) (*File, error) {
 	return &File{layout, p}, nil
 }
 
-// Place is where a blob of the layout goes.
-func (f *File) Place(d digest.Digest) image.Place { return f.partial.Place(d) }
+// Place is where a blob of the layout goes. It is part of image.Output.
+func (f *File) Place(_ context.Context, blob image.Descriptor) (image.Place, error) {
+	return f.partial.Place(blob.Digest), nil
+}
+
+// Done has nothing to do: the archive is whole only as one. It is part of
+// image.Output.
+func (f *File) Done(image.Descriptor) error { return nil }
 
 // Commit completes the archive and gives it its name. It is called after
 // every blob is verified. On error nothing stands under the name that was not
 // there before, and Close is still due.
-func (f *File) Commit() error {
+func (f *File) Commit(context.Context) error {
 	// All that is no blob is written here, padding too: what an earlier run
 	// left there is not believed.
 	for _, e := range f.layout.entries {

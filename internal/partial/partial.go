@@ -64,7 +64,13 @@ const (
 // where the file system cannot hold what is missing. The caller ends with
 // Commit or Close.
 func Open(output string, slots []Slot, size int64, restart bool) (*Partial, error) {
-	p := &Partial{output: output, dir: output + Suffix, slots: slots}
+	return OpenIn(output+Suffix, output, slots, size, restart)
+}
+
+// OpenIn is Open with the partial's directory where the caller wants it, on
+// the file system of the output.
+func OpenIn(dir, output string, slots []Slot, size int64, restart bool) (*Partial, error) {
+	p := &Partial{output: output, dir: dir, slots: slots}
 	var err error
 	if p.lock, err = acquire(p.dir, p.path(lockName)); err != nil {
 		return nil, err
@@ -93,6 +99,9 @@ func (p *Partial) giveUp() error {
 func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *Partial) open(size int64, restart bool) error {
+	if err := os.RemoveAll(p.Derived()); err != nil {
+		return err
+	}
 	if restart {
 		if err := p.discard(dataName, journalName, oldDataName, oldJournalName); err != nil {
 			return err
@@ -299,7 +308,14 @@ func (p *Partial) Commit() error {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
 	p.journal = nil
-	return p.lock.remove(p.dir)
+	return p.unlock()
+}
+
+// unlock ends the partial, which is empty now.
+func (p *Partial) unlock() error {
+	l := p.lock
+	p.lock = nil
+	return l.remove(p.dir)
 }
 
 // Close keeps the partial for the next run, and unlocks it. After Commit it
@@ -318,7 +334,7 @@ func (p *Partial) Close() error {
 		p.data = nil
 	}
 	if p.lock != nil {
-		errs = append(errs, p.lock.release())
+		errs = append(errs, os.RemoveAll(p.Derived()), p.lock.release())
 		p.lock = nil
 	}
 	return errors.Join(errs...)

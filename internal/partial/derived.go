@@ -1,0 +1,63 @@
+package partial
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// derivedName is what the output is called until it is whole, where it is not
+// the data but made of them.
+const derivedName = "derived"
+
+// Derived is where an output is written that is made of the data: a file or a
+// directory, which is not there yet. Nothing of it outlives the process; the
+// data do. The caller ends with CommitDerived or Close.
+func (p *Partial) Derived() string { return p.path(derivedName) }
+
+// CommitDerived gives the derived output its final name, and removes the
+// partial with the data. The output's bytes must be on the disk. A directory
+// may replace an empty one, which stays where it is and gets what is in it. On
+// error the partial is still there, and Close is still due.
+func (p *Partial) CommitDerived() error {
+	if err := p.replace(); err != nil {
+		return fmt.Errorf("replace %s: %w", p.output, err)
+	}
+	_ = syncDir(filepath.Dir(p.output)) // as in Commit
+	if err := errors.Join(p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
+		return fmt.Errorf("remove %s: %w", p.dir, err)
+	}
+	p.data, p.journal = nil, nil
+	return p.unlock()
+}
+
+func (p *Partial) replace() error {
+	info, err := os.Lstat(p.output)
+	switch {
+	case err == nil && info.IsDir():
+		return p.fill()
+	case err == nil && info.Mode().IsRegular():
+		_ = os.Chmod(p.Derived(), info.Mode().Perm()) // who may read an output that is replaced, does not change
+	}
+	return os.Rename(p.Derived(), p.output)
+}
+
+// fill moves what is in the derived directory into the output, which is there
+// already. It may be a mount point, and its parent nobody's who runs this.
+func (p *Partial) fill() error {
+	entries, err := os.ReadDir(p.Derived())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		to := filepath.Join(p.output, e.Name())
+		if _, err := os.Lstat(to); err == nil {
+			return fmt.Errorf("%s is there already", to)
+		}
+		if err := os.Rename(filepath.Join(p.Derived(), e.Name()), to); err != nil {
+			return err
+		}
+	}
+	return os.Remove(p.Derived())
+}
