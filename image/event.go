@@ -26,6 +26,9 @@ const (
 	EventRetry
 	// EventBlobVerified: Blob is whole and has the right digest.
 	EventBlobVerified
+	// EventBlobGivenUp: nothing more of Blob is fetched, while the transfer goes
+	// on. Where that is an error, an EventWarning tells it.
+	EventBlobGivenUp
 	// EventDone: the transfer of all blobs is over, well or not.
 	EventDone
 )

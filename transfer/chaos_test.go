@@ -20,12 +20,21 @@ type chaosSource struct {
 	*fakeSource
 	moods sync.Mutex
 	rand  *rand.Rand
+	fatal int // of a thousand answers, so many leave no hope for the blob
+}
+
+func newChaosSource(seed uint64, s *fakeSource) *chaosSource {
+	return &chaosSource{fakeSource: s, rand: rand.New(rand.NewPCG(seed, 1))}
 }
 
 func (s *chaosSource) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
 	s.moods.Lock()
 	mood, cut := s.rand.IntN(12), 1+s.rand.IntN(700_000)
+	fatal := s.fatal > 0 && s.rand.IntN(1000) < s.fatal
 	s.moods.Unlock()
+	if fatal {
+		return nil, []error{image.ErrNotFound, image.ErrUnauthorized, image.ErrVerification}[cut%3]
+	}
 	switch {
 	case mood == 0:
 		return nil, errors.New("connection reset")
@@ -62,7 +71,7 @@ func TestChaos(t *testing.T) {
 		for _, inOrder := range []bool{false, true} {
 			t.Run(fmt.Sprintf("seed %d, in order %v", seed, inOrder), func(t *testing.T) {
 				t.Parallel()
-				s := &chaosSource{fakeSource: newFakeSource(blobs...), rand: rand.New(rand.NewPCG(seed, 1))}
+				s := newChaosSource(seed, newFakeSource(blobs...))
 				items, places := itemsFor(t, s.fakeSource, blobs...)
 				for i := range items {
 					items[i].Source = s

@@ -24,7 +24,7 @@ type engine struct {
 	mu     sync.Mutex
 	wake   *sync.Cond // work may be there, or the end
 	blobs  []*blob    // in the order in which they are begun
-	left   int        // blobs not yet verified
+	left   int        // blobs neither verified nor given up
 	active map[*claim]struct{}
 	parked int // active claims that wait for the stream's reader, and so use no connection
 	// limit is the position of the stream up to which bytes may be fetched;
@@ -32,8 +32,7 @@ type engine struct {
 	limit int64
 	// target is how many connections may be at work now.
 	target int
-	// noRanges remembers the sources that serve whole blobs only.
-	noRanges map[image.Source]bool
+	lost   map[int]bool // images that will not be whole
 	// pausedUntil holds every new request back, as a registry asked for.
 	pausedUntil time.Time
 	calmUntil   time.Time // no growth before
@@ -46,9 +45,23 @@ type engine struct {
 	hashers sync.WaitGroup
 }
 
+// source is what is known of a source.
+type source struct {
+	noRanges bool  // it serves whole blobs only
+	got      int64 // bytes kept of what it gave
+	// barren is how many blobs in a row were given up without a byte of it
+	// between them, barrenAt what it had given by then.
+	barren   int
+	barrenAt int64
+	dead     error // why nothing more is asked of it
+	mourned  bool  // and that was told
+}
+
 // blob is one item under way.
 type blob struct {
 	Item
+	number   int // among the items
+	from     *source
 	start    int64 // position in the stream
 	todo     []image.Extent
 	written  extents
@@ -58,7 +71,9 @@ type blob struct {
 	whole    bool  // to be fetched as one stream from now on
 	started  bool
 	verified bool
-	damaged  int // times that what stood on disk proved wrong
+	givenUp  bool
+	err      error // why it was given up; nil where nobody wants it any more
+	damaged  int   // times that what stood on disk proved wrong
 	hasher   hasher
 }
 
@@ -89,22 +104,26 @@ func (e *engine) inOrder() bool { return e.limit != noLimit }
 func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &engine{
-		ctx:      ctx,
-		cancel:   cancel,
-		opts:     opts.withDefaults(),
-		catchUp:  newCatchUp(),
-		active:   map[*claim]struct{}{},
-		noRanges: map[image.Source]bool{},
-		limit:    noLimit,
-		left:     len(items),
+		ctx:     ctx,
+		cancel:  cancel,
+		opts:    opts.withDefaults(),
+		catchUp: newCatchUp(),
+		active:  map[*claim]struct{}{},
+		lost:    map[int]bool{},
+		limit:   noLimit,
+		left:    len(items),
 	}
 	e.wake = sync.NewCond(&e.mu)
 	e.target = min(e.opts.Jobs, firstTarget)
 	if r := e.opts.LimitRate; r > 0 {
 		e.limiter = rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
 	}
-	for _, item := range items {
-		b := &blob{Item: item}
+	sources := map[image.Source]*source{}
+	for i, item := range items {
+		if sources[item.Source] == nil {
+			sources[item.Source] = &source{}
+		}
+		b := &blob{Item: item, number: i, from: sources[item.Source]}
 		if item.Place != nil {
 			b.written = newExtents(item.Place.Written(), item.Blob.Size)
 		}
@@ -123,7 +142,7 @@ func (e *engine) largestFirst() {
 	})
 }
 
-// run works until every blob is verified or an error ends it. It returns only
+// run works until every blob is verified or given up, or an error ends it. It returns only
 // when no goroutine of it is left.
 func (e *engine) run() (Stats, error) {
 	defer e.cancel(nil)
@@ -157,7 +176,11 @@ func (e *engine) run() (Stats, error) {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Stats{Fetched: e.fetched, Resumed: e.resumed}, e.err
+	err := e.err
+	if err == nil {
+		err = e.blobsError()
+	}
+	return Stats{Fetched: e.fetched, Resumed: e.resumed}, err
 }
 
 // fail ends the transfer with the first error.
@@ -203,7 +226,7 @@ func (e *engine) take() *claim {
 		if len(b.todo) == 0 {
 			continue
 		}
-		if e.noRanges[b.Source] {
+		if b.from.noRanges {
 			b.whole = true
 		}
 		gap := b.todo[0]
@@ -332,12 +355,14 @@ func (e *engine) release(c *claim) {
 	c.cancel(nil)
 	delete(e.active, c)
 	c.claims--
-	if c.whole {
+	switch {
+	case c.givenUp:
+	case c.whole:
 		c.todo = nil
 		if c.claims == 0 { // one stream at a time; the last to go hands over what is left
 			c.todo = c.written.gaps(c.Blob.Size)
 		}
-	} else if c.pos < c.end {
+	case c.pos < c.end:
 		c.todo = slices.Insert(c.todo, 0, image.Extent{Off: c.pos, Len: c.end - c.pos})
 		slices.SortFunc(c.todo, func(a, b image.Extent) int { return int(min(max(a.Off-b.Off, -1), 1)) })
 	}
@@ -349,12 +374,17 @@ func (e *engine) release(c *claim) {
 func (e *engine) oneStream(b *blob) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.noRanges[b.Source] = true
+	b.from.noRanges = true
 	b.whole = true
+	e.endClaims(b, errSuperseded)
+}
+
+// endClaims ends what is under way for a blob. The caller holds the lock.
+func (e *engine) endClaims(b *blob, cause error) {
 	for c := range e.active {
 		if c.blob == b {
 			c.end = c.pos
-			c.cancel(errSuperseded)
+			c.cancel(cause)
 		}
 	}
 }

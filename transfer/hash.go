@@ -33,6 +33,7 @@ func (e *engine) wrote(c *claim, off int64, p []byte) {
 	c.bytes += int64(len(p))
 	b.written = b.written.add(off, int64(len(p)))
 	b.got += int64(len(p))
+	b.from.got += int64(len(p))
 	e.fetched += int64(len(p))
 	hot := !b.hasher.busy && off == b.hasher.at
 	if hot {
@@ -69,7 +70,7 @@ func (e *engine) feed(b *blob, p []byte) {
 // and nobody is at it. The caller holds the lock.
 func (e *engine) hashOn(b *blob) {
 	at := b.hasher.at
-	if b.verified || b.hasher.busy || at < b.Blob.Size && b.written.end(at) == at {
+	if b.verified || b.givenUp || b.hasher.busy || at < b.Blob.Size && b.written.end(at) == at {
 		return
 	}
 	b.hasher.busy = true
@@ -92,7 +93,7 @@ func (e *engine) readBack(b *blob) {
 		e.mu.Lock()
 		at, size := b.hasher.at, b.Blob.Size
 		n := min(b.written.end(at)-at, int64(len(buf)))
-		if n == 0 && at < size {
+		if b.givenUp || n == 0 && at < size {
 			b.hasher.busy = false
 			e.mu.Unlock()
 			return
@@ -128,7 +129,7 @@ func (e *engine) conclude(b *blob) {
 		return
 	}
 	if b.damaged++; b.resumed == 0 || b.damaged > maxDamaged {
-		e.fail(fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
+		e.reject(b, fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
 			want, want.Algorithm(), got, image.ErrVerification))
 		return
 	}
@@ -164,10 +165,12 @@ func (e *engine) startOver(b *blob) {
 		Text: fmt.Sprintf("what an earlier run left of blob %s is damaged; fetching the damaged part again", b.Blob.Digest)})
 	e.opts.Events.Send(image.Event{Kind: image.EventBlobAdvanced, Blob: b.Blob, Bytes: written.sum() - b.Blob.Size})
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	b.written, b.resumed = written, written.sum()
 	b.todo = written.gaps(b.Blob.Size)
 	b.hasher = hasher{}
+	told := e.giveUpVain()
 	e.wake.Broadcast()
 	e.hashOn(b)
+	e.mu.Unlock()
+	e.tell(told)
 }

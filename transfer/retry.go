@@ -12,12 +12,12 @@ import (
 )
 
 // progress is what tries are measured by: bytes that have come so far.
-type progress struct{ claim, blob, all int64 }
+type progress struct{ claim, blob, source, all int64 }
 
 func (e *engine) progress(c *claim) progress {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return progress{c.bytes, c.got, e.fetched}
+	return progress{c.bytes, c.got, c.from.got, e.fetched}
 }
 
 // since tells whether bytes have come that give hope after err: any where the
@@ -35,7 +35,7 @@ func busy(err error) bool {
 	return errors.As(err, &retry) && retry.Busy
 }
 
-// gaveUp ends the command. Content that ends early every time is not just cut.
+// gaveUp tells that the tries are used up. Content that ends early every time is not just cut.
 func gaveUp(err error, tries int) error {
 	if errors.Is(err, errEndsEarly) {
 		return fmt.Errorf("%w: %w (every time in %d tries)", err, image.ErrVerification, tries)

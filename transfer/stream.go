@@ -23,13 +23,15 @@ const (
 // after the blob is verified; its last bytes are held back until then, so a
 // sink that copies what it reads never completes a wrong blob.
 //
-// The places of the items are not used. Stream returns when sink has had all
+// The places of the items are not used, and neither is Options.KeepGoing: what
+// is read in order cannot leave a blob out. Stream returns when sink has had all
 // blobs, or with the first error, after sink has returned. Only where ctx ends
 // it does not wait for a sink that is stuck in a write.
 func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, blob io.Reader) error) (Stats, error) {
 	if err := check(items); err != nil {
 		return Stats{}, err
 	}
+	opts.KeepGoing = false
 	e := newEngine(ctx, items, opts)
 	ring := make(ring, windowSize)
 	var pos int64

@@ -21,7 +21,8 @@ type Options struct {
 	Jobs int
 	// LimitRate caps the bytes fetched in a second, all connections together. 0: no cap.
 	LimitRate int64
-	// Retries is how many tries in a row without a new byte end the command. 0: 5.
+	// Retries is how many tries in a row without a new byte end the command, or
+	// with KeepGoing the blob. 0: 5.
 	Retries int
 	// Backoff is the pause after the first try without a new byte; it doubles
 	// with each further one. 0: one second.
@@ -29,6 +30,11 @@ type Options struct {
 	// Stall is how long a connection may give no byte while the engine waits
 	// for one, before it is replaced. 0: 30 seconds.
 	Stall time.Duration
+	// KeepGoing goes on with the other blobs where a source cannot give one:
+	// it is not there or not allowed, has other content, or the tries were in
+	// vain. Faults of our own side (a full disk, an error of Item.Verified)
+	// still end everything, as the end of the context does.
+	KeepGoing bool
 	// Events receives progress. May be nil.
 	Events image.EventFunc
 }
@@ -67,6 +73,11 @@ type Item struct {
 	// Verified, if set, is called once when the blob is whole and has the
 	// right digest. An error ends the transfer.
 	Verified func() error
+	// Wanted are the images, by numbers of the caller's, that want the blob.
+	// Where Options.KeepGoing gave up a blob of each of them, this one is not
+	// fetched any further, which is no error of its own. Empty: it is wanted
+	// whatever becomes of the others.
+	Wanted []int
 }
 
 // Stats tell what a transfer did.
@@ -81,6 +92,10 @@ type Stats struct {
 // verified, or with the first error that cannot be mended by trying again.
 // What was written stays in the places, but for blobs that proved wrong:
 // these are forgotten. No two items may share a place.
+//
+// With Options.KeepGoing it returns when every blob is verified or given up,
+// and where some were, the error is a *BlobsError. An image is whole if none
+// of its blobs is in there.
 //
 // A blob whose bytes are not what its descriptor says is an
 // image.ErrVerification.

@@ -32,7 +32,7 @@ func (e *engine) announce() {
 // begin tells once that a blob is under way.
 func (e *engine) begin(b *blob) {
 	e.mu.Lock()
-	first := !b.started
+	first := !b.started && !b.givenUp
 	b.started = true
 	e.mu.Unlock()
 	if first {
@@ -43,7 +43,7 @@ func (e *engine) begin(b *blob) {
 // fetch tries a claim until it is done, taken over, or hopeless. As long as
 // bytes arrive it goes on; tries without a new byte of the blob are counted.
 func (e *engine) fetch(c *claim, buf []byte) {
-	tries, seen := 0, progress{}
+	tries, seen, begun := 0, progress{}, e.progress(c)
 	for {
 		before := e.progress(c)
 		err := e.attempt(c, buf)
@@ -56,20 +56,20 @@ func (e *engine) fetch(c *claim, buf []byte) {
 			return
 		}
 		if permanent(err) {
-			e.fail(err)
+			e.hopeless(c, begun, err)
 			return
 		}
 		now := e.progress(c)
 		if now.claim > before.claim {
-			tries = 0
+			tries, begun = 0, now
 			continue // it gave something: ask again at once
 		}
 		if now.since(seen, err) {
-			tries = 0
+			tries, begun = 0, now
 		}
 		seen = now
 		if tries++; tries >= e.opts.Retries {
-			e.fail(gaveUp(err, tries))
+			e.hopeless(c, begun, gaveUp(err, tries))
 			return
 		}
 		if !e.pause(c, err, tries) || e.crowded(c) {
@@ -128,6 +128,8 @@ var (
 	// errSuperseded ends an attempt whose claim another connection has taken.
 	errSuperseded = errors.New("another connection took over")
 	errStalled    = errors.New("sent nothing")
+	// errGivenUp ends the attempts of a blob that nobody waits for any more.
+	errGivenUp = errors.New("the blob is given up")
 	// errEndsEarly is a body of unknown length that ends, properly as it
 	// seems, before the blob does.
 	errEndsEarly = errors.New("it ends early")

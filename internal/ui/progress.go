@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -70,6 +71,8 @@ func (p *progress) take(e image.Event, now time.Time) {
 		}
 	case image.EventBlobVerified:
 		p.verify(p.blob(e.Blob))
+	case image.EventBlobGivenUp:
+		p.giveUp(p.blob(e.Blob))
 	case image.EventDone:
 		p.active = false
 	}
@@ -107,6 +110,13 @@ func (p *progress) verify(b *blob) {
 			p.whole--
 			return
 		}
+	}
+}
+
+// giveUp takes b out of what is shown. Its bytes still belong to the total.
+func (p *progress) giveUp(b *blob) {
+	if i := slices.Index(p.order, b); b != nil && !b.verified && i >= 0 {
+		p.order = slices.Delete(p.order, i, i+1)
 	}
 }
 

@@ -388,6 +388,22 @@ func TestBarsManyBlobs(t *testing.T) {
 	}
 }
 
+// A blob that is given up is no longer shown as one at work, also when a last
+// piece of it still arrives; its bytes stay in the total.
+func TestBarsGivenUp(t *testing.T) {
+	b, m := newTerminal(t, 77, 24)
+	good, bad := descriptor(1, 40*mb), descriptor(2, 60*mb)
+	givenUp := image.Event{Kind: image.EventBlobGivenUp, Blob: bad}
+	b.events(planned(2, 100*mb, 0), started(good, 0), started(bad, 0), advanced(bad, 10*mb), givenUp, givenUp, advanced(bad, mb))
+	b.pass(time.Second)
+	if strings.Contains(m.String(), shortDigest(bad.Digest)) || !strings.Contains(m.String(), shortDigest(good.Digest)) {
+		t.Errorf("want the one blob that is at work:\n%s", m)
+	}
+	b.events(advanced(good, 40*mb), verified(good), done)
+	b.Close()
+	equal(t, m.String(), "stopped at 51MB of 100MB (51%) after 1s, 51MB/s\n")
+}
+
 // A frame that says nothing new is not written.
 func TestBarsIdle(t *testing.T) {
 	b, _ := newTerminal(t, 80, 24)
