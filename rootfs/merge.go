@@ -90,6 +90,7 @@ func (t *Tree) merge(ctx context.Context, m *merger) error {
 	if err := t.decode(ctx, m); err != nil {
 		return fmt.Errorf("merge the layers: %w", err)
 	}
+	m.hints = nil // nobody asks any more, and a million paths take 8 MB
 	t.tree = newTree(t.text)
 	for i, l := range t.layers {
 		a := applier{Tree: t, layer: l, number: uint16(i)}
