@@ -126,6 +126,13 @@ func (d *decoder) decode(ctx context.Context) error {
 		return d.fault(blob, "open the blob", err)
 	}
 	defer closeIt()
+	tarred, err := newTarHash(d.DiffID)
+	if err != nil {
+		return err
+	}
+	if !d.again { // where it was checked
+		unpacked = tarred.tee(unpacked)
+	}
 	if kind != plain {
 		ahead := newReadahead(unpacked)
 		defer ahead.stop()
@@ -156,6 +163,9 @@ func (d *decoder) decode(ctx context.Context) error {
 		return d.fault(blob, "read to the end", err)
 	}
 	if !d.again {
+		if err := tarred.check(); err != nil {
+			return err
+		}
 		slices.Sort(d.hides)
 		h := hint(slices.Compact(d.hides))
 		d.hints[d.number].Store(&h)

@@ -16,6 +16,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/image"
 )
 
@@ -24,6 +26,10 @@ type Layer struct {
 	// Descriptor names the blob. Its Size is what is read of Blob; its media
 	// type is not believed: the compression is told by the blob's first bytes.
 	Descriptor image.Descriptor
+	// DiffID is the digest of the layer's tar, to the decompressor's end, as
+	// the image's config has it. Another digest is an error that wraps
+	// image.ErrVerification. Empty: it is not checked.
+	DiffID digest.Digest
 	// Blob is the layer as it was served. Its bytes must be verified (once
 	// Wait has returned); they may be read more than once, and until the Tree
 	// is closed.
