@@ -56,7 +56,8 @@ type Options struct {
 	// file system can), so that it and the output together take little more
 	// than the output alone.
 	Once bool
-	// Events receives notes: the size of the spool, for one. May be nil.
+	// Events receives notes (the size of the spool, for one) and the stage of
+	// the decoding: of the sum of the blobs' sizes, what was decoded. May be nil.
 	Events image.EventFunc
 }
 
@@ -141,10 +142,14 @@ type content struct {
 	in    io.ReaderAt
 	off   int64
 	spool *spool // whose file in is, or nil
+	stage *stage // of the writing, or nil
 }
 
-// release says that n bytes of the content were read.
-func (c content) release(n int64) { c.spool.release(c.off, n) }
+// release says that n bytes of the content are written.
+func (c content) release(n int64) {
+	c.spool.release(c.off, n)
+	c.stage.add(n)
+}
 
 // Stats tell what Merge did.
 type Stats struct {

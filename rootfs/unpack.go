@@ -25,8 +25,9 @@ type UnpackOptions struct {
 	NoOwner bool
 	// Jobs is how many files are written at once. 0: one a processor.
 	Jobs int
-	// Events receives notes and warnings: what could not be done without
-	// root, once each. May be nil.
+	// Events receives notes and warnings (what could not be done without
+	// root, once each) and the stage of the writing: of the files' content,
+	// what is written. May be nil.
 	Events image.EventFunc
 }
 
@@ -75,7 +76,8 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 	if found := t.conflicts(limits); len(found) > 0 {
 		return &ConflictError{found}
 	}
-	if err := t.begin(); err != nil {
+	total, err := t.begin()
+	if err != nil {
 		return err
 	}
 	u := &unpacker{
@@ -87,7 +89,10 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 	if !u.owner {
 		u.warn("without root, all files belong to the caller; owners, set-uid bits and devices are left out")
 	}
-	if err := u.run(ctx); err != nil {
+	u.written = newStage(opts.Events, "write files", total)
+	err = u.run(ctx)
+	u.written.end(err)
+	if err != nil {
 		return err
 	}
 	if n := u.devices.Load(); n > 0 {
@@ -121,6 +126,8 @@ type unpacker struct {
 	owner bool
 	group *errgroup.Group
 	links []uint32 // nodes that are further names of files
+
+	written *stage
 
 	devices, attributes atomic.Int64
 }
@@ -324,11 +331,11 @@ func (u *unpacker) write(ctx context.Context, f *os.File, in *place, name string
 
 func (u *unpacker) fillFile(ctx context.Context, f *os.File, e Entry) error {
 	if e.Size > 0 {
+		e.content.stage = u.written
 		buf := make([]byte, min(e.Size, 256<<10))
 		if err := copyContent(ctx, f, 0, e.content, e.Size, buf); err != nil {
 			return err
 		}
-		e.content.release(e.Size)
 	}
 	mode := e.Mode
 	if u.owner {
