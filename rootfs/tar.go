@@ -44,7 +44,8 @@ type TarOptions struct {
 //
 // Where w is an *os.File that takes writes at offsets, a plain tar is copied
 // into it from its current offset by several goroutines, and the offset is
-// left behind the tar. On error what was written so far remains.
+// left behind the tar. On error what was written so far remains. Whether
+// anything is on the disk yet, WriteTar does not ask: syncing is the caller's.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer, opts TarOptions) error {
 	if opts.Jobs <= 0 {
 		opts.Jobs = t.opts.Jobs

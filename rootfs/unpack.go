@@ -23,6 +23,8 @@ type UnpackOptions struct {
 	Existing bool
 	// NoOwner gives everything to the caller, even to root.
 	NoOwner bool
+	// NoSync returns as soon as all is written, though not yet on the disk.
+	NoSync bool
 	// Jobs is how many files are written at once. 0: one a processor.
 	Jobs int
 	// Events receives notes and warnings (what could not be done without
@@ -40,6 +42,10 @@ type UnpackOptions struct {
 // directory, which Unpack makes itself, it follows no link; links are written
 // and never used. In a directory that is not empty nobody else may write
 // meanwhile.
+//
+// On Linux it returns when all is on the disk, so that the directory may be
+// renamed into place: it syncs the whole file system that dir is in. Elsewhere
+// the system writes in its own time.
 //
 // What the directory's file system cannot hold (names that differ by case
 // alone, names that Windows keeps for itself) is found before anything is
@@ -158,7 +164,16 @@ func (u *unpacker) run(ctx context.Context) error {
 	if err := u.link(ctx); err != nil {
 		return err
 	}
-	return u.finish(ctx, root, u.top, "")
+	disk, err := u.top.Open(".") // finish may take away the right to
+	if err != nil {
+		return err
+	}
+	defer func() { _ = disk.Close() }() // nothing was written through it
+	if err := u.finish(ctx, root, u.top, ""); err != nil || u.opts.NoSync || !canSync {
+		return err
+	}
+	u.opts.Events.Send(image.Event{Kind: image.EventStep, Text: "wait until all files are on the disk"})
+	return syncAll(disk)
 }
 
 // place is a directory to write into, open until the last who writes there is done.
