@@ -31,6 +31,10 @@ const (
 	EventBlobGivenUp
 	// EventDone: the transfer of all blobs is over, well or not.
 	EventDone
+	// EventStage: a stage of the work, Text, is under way: Have of Bytes are
+	// done; Bytes is 0 where nobody knows how many there are. Its end, well or
+	// not, is told by Have equal to Bytes.
+	EventStage
 )
 
 // Event is one thing that happened, for whoever shows progress.

@@ -2,11 +2,6 @@
 
 package rootfs
 
-import (
-	"context"
-	"os"
-)
+import "os"
 
-func copyRange(context.Context, *os.File, int64, *os.File, int64, int64) (int64, error) {
-	return 0, nil
-}
+func copyRange(*os.File, int64, *os.File, int64, int64) int64 { return 0 }

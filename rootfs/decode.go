@@ -66,9 +66,10 @@ const bigFile = 64 << 10
 
 // source reads a blob, and knows whether it was the blob that failed.
 type source struct {
-	ctx context.Context
-	r   io.Reader
-	err error
+	ctx   context.Context
+	r     io.Reader
+	stage *stage
+	err   error
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -77,6 +78,7 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.r.Read(p)
+	s.stage.add(int64(n))
 	if err != nil && err != io.EOF {
 		s.err = err
 	}
@@ -121,11 +123,21 @@ func (d *decoder) decode(ctx context.Context) error {
 		}
 	}
 	blob := &source{ctx: ctx, r: io.NewSectionReader(d.Blob, 0, d.Descriptor.Size)}
+	if !d.again {
+		blob.stage = d.stage
+	}
 	unpacked, kind, closeIt, err := decompress(blob)
 	if err != nil {
 		return d.fault(blob, "open the blob", err)
 	}
 	defer closeIt()
+	tarred, err := newTarHash(d.DiffID)
+	if err != nil {
+		return err
+	}
+	if !d.again { // where it was checked
+		unpacked = tarred.tee(unpacked)
+	}
 	if kind != plain {
 		ahead := newReadahead(unpacked)
 		defer ahead.stop()
@@ -156,6 +168,9 @@ func (d *decoder) decode(ctx context.Context) error {
 		return d.fault(blob, "read to the end", err)
 	}
 	if !d.again {
+		if err := tarred.check(); err != nil {
+			return err
+		}
 		slices.Sort(d.hides)
 		h := hint(slices.Compact(d.hides))
 		d.hints[d.number].Store(&h)

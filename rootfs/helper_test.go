@@ -7,6 +7,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -213,4 +216,20 @@ func line(h *tar.Header, body string) string {
 		s += fmt.Sprintf(" %s=%q", k[len(paxXattr):], h.PAXRecords[k])
 	}
 	return s
+}
+
+// emptyDir is a directory that can be removed after the test, whatever
+// rights the directories in it leave.
+func emptyDir(t testing.TB) string {
+	t.Helper()
+	top := t.TempDir()
+	t.Cleanup(func() {
+		_ = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() { // before it is read
+				err = os.Chmod(path, 0o700)
+			}
+			return err
+		})
+	})
+	return top
 }

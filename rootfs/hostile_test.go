@@ -249,7 +249,7 @@ func TestAttacks(t *testing.T) {
 						}
 					}
 				}
-				opts := UnpackOptions{Existing: planted}
+				opts := UnpackOptions{Existing: planted, NoSync: true}
 				before := o.state(t)
 				err := run(o, tt.bad, opts)
 				if tt.refused && !errors.Is(err, image.ErrVerification) {

@@ -39,6 +39,7 @@ type merger struct {
 	hints   []atomic.Pointer[hint]
 	total   atomic.Int64 // bytes of tars
 	entries atomic.Int64
+	stage   *stage
 }
 
 func (m *merger) hashPath(p string) uint64 { return maphash.String(m.seed, p) }
@@ -63,7 +64,10 @@ func Merge(ctx context.Context, layers []Layer, opts Options) (*Tree, error) {
 		return nil, err
 	}
 	t := &Tree{layers: m.layers, text: m.text, metas: m.metas, opts: m.opts}
-	if err := t.merge(ctx, m); err != nil {
+	m.begin("merge layers")
+	err = t.merge(ctx, m)
+	m.stage.end(err)
+	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -86,10 +90,20 @@ func newMerger(layers []Layer, opts Options) (*merger, error) {
 	return m, nil
 }
 
+// begin begins the stage of the decoding.
+func (m *merger) begin(text string) {
+	var total int64
+	for _, l := range m.layers {
+		total += l.Descriptor.Size
+	}
+	m.stage = newStage(m.opts.Events, text, total)
+}
+
 func (t *Tree) merge(ctx context.Context, m *merger) error {
 	if err := t.decode(ctx, m); err != nil {
 		return fmt.Errorf("merge the layers: %w", err)
 	}
+	m.hints = nil // nobody asks any more, and a million paths take 8 MB
 	t.tree = newTree(t.text)
 	for i, l := range t.layers {
 		a := applier{Tree: t, layer: l, number: uint16(i)}
@@ -205,14 +219,12 @@ func (t *Tree) decodeAgain(ctx context.Context, m *merger) error {
 	return nil
 }
 
-// begin comes before the tree is written.
-func (t *Tree) begin() error {
-	if !t.opts.Once {
-		return nil
+// begin comes before the tree is written, and tells the size of all content.
+func (t *Tree) begin() (int64, error) {
+	if t.opts.Once && t.spent.Swap(true) {
+		return 0, ErrWritten
 	}
-	if t.spent.Swap(true) {
-		return ErrWritten
-	}
+	var total int64
 	linked := map[inode]bool{}
 	t.tree.reachable(root, func(n *node) {
 		if n.kind != tar.TypeReg {
@@ -224,11 +236,13 @@ func (t *Tree) begin() error {
 			}
 			linked[inode{n.layer, n.rec}] = true
 		}
-		if rec := t.layers[n.layer].records.at(n.rec); rec.data >= 0 {
+		rec := t.layers[n.layer].records.at(n.rec)
+		total += rec.size
+		if t.opts.Once && rec.data >= 0 {
 			t.layers[n.layer].spool.expect(rec.data, rec.size)
 		}
 	})
-	return nil
+	return total, nil
 }
 
 // Stats tell what the merge did.

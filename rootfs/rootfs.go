@@ -16,6 +16,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/image"
 )
 
@@ -24,6 +26,10 @@ type Layer struct {
 	// Descriptor names the blob. Its Size is what is read of Blob; its media
 	// type is not believed: the compression is told by the blob's first bytes.
 	Descriptor image.Descriptor
+	// DiffID is the digest of the layer's tar, to the decompressor's end, as
+	// the image's config has it. Another digest is an error that wraps
+	// image.ErrVerification. Empty: it is not checked.
+	DiffID digest.Digest
 	// Blob is the layer as it was served. Its bytes must be verified (once
 	// Wait has returned); they may be read more than once, and until the Tree
 	// is closed.
@@ -50,7 +56,8 @@ type Options struct {
 	// file system can), so that it and the output together take little more
 	// than the output alone.
 	Once bool
-	// Events receives notes: the size of the spool, for one. May be nil.
+	// Events receives notes (the size of the spool, for one) and the stage of
+	// the decoding: of the sum of the blobs' sizes, what was decoded. May be nil.
 	Events image.EventFunc
 }
 
@@ -135,10 +142,14 @@ type content struct {
 	in    io.ReaderAt
 	off   int64
 	spool *spool // whose file in is, or nil
+	stage *stage // of the writing, or nil
 }
 
-// release says that n bytes of the content were read.
-func (c content) release(n int64) { c.spool.release(c.off, n) }
+// release says that n bytes of the content are written.
+func (c content) release(n int64) {
+	c.spool.release(c.off, n)
+	c.stage.add(n)
+}
 
 // Stats tell what Merge did.
 type Stats struct {

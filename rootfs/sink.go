@@ -22,6 +22,8 @@ const (
 	sinkBuffer = 1 << 20
 	// copyAlone is from where on a file does not go through the buffer.
 	copyAlone = 256 << 10
+	// copyPieces is how much of a large file is copied at a time.
+	copyPieces = 16 << 20
 )
 
 // streamSink writes one byte after the other.
@@ -180,17 +182,12 @@ func (s *fileSink) copy(c content, n int64) error {
 		return err
 	}
 	// A large file is copied in pieces, so that all processors take part.
-	const piece = 16 << 20
 	for n > 0 {
-		from, m, at := c, min(n, piece), s.at
+		from, m, at := c, min(n, copyPieces), s.at
 		s.group.Go(func() error {
 			buf := s.bufs.Get().(*[]byte)
 			defer s.bufs.Put(buf)
-			if err := copyContent(s.ctx, s.file, at, from, m, (*buf)[:cap(*buf)]); err != nil {
-				return err
-			}
-			from.release(m)
-			return nil
+			return copyContent(s.ctx, s.file, at, from, m, (*buf)[:cap(*buf)])
 		})
 		s.at, n = s.at+m, n-m
 		c.off += m
@@ -212,29 +209,34 @@ func (s *fileSink) end(whole bool) error {
 	return err
 }
 
-// copyContent copies n bytes of content to a place in a file.
+// copyContent copies n bytes of content to a place in a file, and releases them.
 func copyContent(ctx context.Context, to *os.File, at int64, c content, n int64, buf []byte) error {
-	if from, ok := c.in.(*os.File); ok {
-		done, err := copyRange(ctx, to, at, from, c.off, n)
-		if err != nil {
-			return err
-		}
-		at, n = at+done, n-done
-		c.off += done
-	}
 	for n > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b := buf[:min(n, int64(len(buf)))]
-		if err := readFull(c, b); err != nil {
+		m, err := copyPiece(to, at, c, min(n, copyPieces), buf)
+		if err != nil {
 			return err
 		}
-		if err := writeAt(to, b, at); err != nil {
-			return err
-		}
-		at, n = at+int64(len(b)), n-int64(len(b))
-		c.off += int64(len(b))
+		c.release(m)
+		c.off += m
+		at, n = at+m, n-m
 	}
 	return nil
+}
+
+// copyPiece copies some of n bytes and tells how many: as many as the kernel
+// copies by itself, or else what fits in the buffer.
+func copyPiece(to *os.File, at int64, c content, n int64, buf []byte) (int64, error) {
+	if from, ok := c.in.(*os.File); ok {
+		if m := copyRange(to, at, from, c.off, n); m > 0 {
+			return m, nil
+		}
+	}
+	b := buf[:min(n, int64(len(buf)))]
+	if err := readFull(c, b); err != nil {
+		return 0, err
+	}
+	return int64(len(b)), writeAt(to, b, at)
 }

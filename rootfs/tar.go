@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/davit-cli/davit/image"
 )
 
 // Compression is how WriteTar compresses.
@@ -28,6 +30,9 @@ type TarOptions struct {
 	// Jobs is how many processors compress and copy. The bytes are the same
 	// whatever it is. 0: all.
 	Jobs int
+	// Events receives the stage of the writing: of the files' content, what is
+	// written. May be nil.
+	Events image.EventFunc
 }
 
 // WriteTar writes the tree as one tar, in the order of Entries: the same
@@ -39,7 +44,8 @@ type TarOptions struct {
 //
 // Where w is an *os.File that takes writes at offsets, a plain tar is copied
 // into it from its current offset by several goroutines, and the offset is
-// left behind the tar. On error what was written so far remains.
+// left behind the tar. On error what was written so far remains. Whether
+// anything is on the disk yet, WriteTar does not ask: syncing is the caller's.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer, opts TarOptions) error {
 	if opts.Jobs <= 0 {
 		opts.Jobs = t.opts.Jobs
@@ -51,16 +57,19 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer, opts TarOptions) error
 }
 
 func (t *Tree) writeTar(ctx context.Context, w io.Writer, opts TarOptions) error {
-	if err := t.begin(); err != nil {
+	total, err := t.begin()
+	if err != nil {
 		return err
 	}
 	out, err := newSink(ctx, w, opts)
 	if err != nil {
 		return err
 	}
-	err = t.tarTo(ctx, out)
+	written := newStage(opts.Events, "write tar", total)
+	defer func() { written.end(err) }()
+	err = t.tarTo(ctx, out, written)
 	if endErr := out.end(err == nil); endErr != nil {
-		return endErr // it is why tarTo was cut short, if it was
+		err = endErr // it is why tarTo was cut short, if it was
 	}
 	return err
 }
@@ -78,7 +87,7 @@ func newSink(ctx context.Context, w io.Writer, opts TarOptions) (sink, error) {
 	return newStreamSink(ctx, c), nil
 }
 
-func (t *Tree) tarTo(ctx context.Context, out sink) error {
+func (t *Tree) tarTo(ctx context.Context, out sink, written *stage) error {
 	var header bytes.Buffer
 	for e := range t.Entries() {
 		if err := ctx.Err(); err != nil {
@@ -94,6 +103,7 @@ func (t *Tree) tarTo(ctx context.Context, out sink) error {
 		if e.Type != tar.TypeReg || e.Size == 0 {
 			continue
 		}
+		e.content.stage = written
 		if err := out.copy(e.content, e.Size); err != nil {
 			return fmt.Errorf("entry %q: %w", short(e.Path), err)
 		}

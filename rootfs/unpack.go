@@ -23,10 +23,13 @@ type UnpackOptions struct {
 	Existing bool
 	// NoOwner gives everything to the caller, even to root.
 	NoOwner bool
+	// NoSync returns as soon as all is written, though not yet on the disk.
+	NoSync bool
 	// Jobs is how many files are written at once. 0: one a processor.
 	Jobs int
-	// Events receives notes and warnings: what could not be done without
-	// root, once each. May be nil.
+	// Events receives notes and warnings (what could not be done without
+	// root, once each) and the stage of the writing: of the files' content,
+	// what is written. May be nil.
 	Events image.EventFunc
 }
 
@@ -39,6 +42,10 @@ type UnpackOptions struct {
 // directory, which Unpack makes itself, it follows no link; links are written
 // and never used. In a directory that is not empty nobody else may write
 // meanwhile.
+//
+// On Linux it returns when all is on the disk, so that the directory may be
+// renamed into place: it syncs the whole file system that dir is in. Elsewhere
+// the system writes in its own time.
 //
 // What the directory's file system cannot hold (names that differ by case
 // alone, names that Windows keeps for itself) is found before anything is
@@ -75,7 +82,8 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 	if found := t.conflicts(limits); len(found) > 0 {
 		return &ConflictError{found}
 	}
-	if err := t.begin(); err != nil {
+	total, err := t.begin()
+	if err != nil {
 		return err
 	}
 	u := &unpacker{
@@ -87,7 +95,10 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 	if !u.owner {
 		u.warn("without root, all files belong to the caller; owners, set-uid bits and devices are left out")
 	}
-	if err := u.run(ctx); err != nil {
+	u.written = newStage(opts.Events, "write files", total)
+	err = u.run(ctx)
+	u.written.end(err)
+	if err != nil {
 		return err
 	}
 	if n := u.devices.Load(); n > 0 {
@@ -122,6 +133,8 @@ type unpacker struct {
 	group *errgroup.Group
 	links []uint32 // nodes that are further names of files
 
+	written *stage
+
 	devices, attributes atomic.Int64
 }
 
@@ -151,7 +164,16 @@ func (u *unpacker) run(ctx context.Context) error {
 	if err := u.link(ctx); err != nil {
 		return err
 	}
-	return u.finish(ctx, root, u.top, "")
+	disk, err := u.top.Open(".") // finish may take away the right to
+	if err != nil {
+		return err
+	}
+	defer func() { _ = disk.Close() }() // nothing was written through it
+	if err := u.finish(ctx, root, u.top, ""); err != nil || u.opts.NoSync || !canSync {
+		return err
+	}
+	u.opts.Events.Send(image.Event{Kind: image.EventStep, Text: "wait until all files are on the disk"})
+	return syncAll(disk)
 }
 
 // place is a directory to write into, open until the last who writes there is done.
@@ -324,11 +346,11 @@ func (u *unpacker) write(ctx context.Context, f *os.File, in *place, name string
 
 func (u *unpacker) fillFile(ctx context.Context, f *os.File, e Entry) error {
 	if e.Size > 0 {
+		e.content.stage = u.written
 		buf := make([]byte, min(e.Size, 256<<10))
 		if err := copyContent(ctx, f, 0, e.content, e.Size, buf); err != nil {
 			return err
 		}
-		e.content.release(e.Size)
 	}
 	mode := e.Mode
 	if u.owner {

@@ -12,8 +12,9 @@ var errWhiteout = errors.New("it has a whiteout")
 // Verbatim says whether the image's file system as a .tar.gz may be the bytes
 // of its one layer as served: there is one, its tar is compressed with gzip,
 // and no entry of it is a whiteout, which would appear as a file. It reads the
-// layer to its end, so that a broken one is an error: one that wraps
-// image.ErrVerification, as of Merge. Of opts the limits and the jobs count.
+// layer to its end, or to a whiteout, so that a broken one, or one of another
+// DiffID, is an error: one that wraps image.ErrVerification, as of Merge. Of
+// opts the limits and the events count: the stage of the reading.
 func Verbatim(ctx context.Context, layers []Layer, opts Options) (bool, error) {
 	if len(layers) != 1 {
 		return false, nil
@@ -40,7 +41,10 @@ func Verbatim(ctx context.Context, layers []Layer, opts Options) (bool, error) {
 		return false, err
 	}
 	d.names = true
-	if err := d.run(ctx); errors.Is(err, errWhiteout) {
+	m.begin("check layer")
+	err = d.run(ctx)
+	m.stage.end(err)
+	if errors.Is(err, errWhiteout) {
 		return false, nil
 	} else if err != nil {
 		return false, err

@@ -90,9 +90,9 @@ func (t *Tree) describe(id uint32, path string) Entry {
 	case tar.TypeReg:
 		e.Size = rec.size
 		if rec.data < skipped {
-			e.content = content{l.Blob, skipped - 1 - rec.data, nil}
+			e.content = content{in: l.Blob, off: skipped - 1 - rec.data}
 		} else {
-			e.content = content{l.spool.file, rec.data, l.spool}
+			e.content = content{in: l.spool.file, off: rec.data, spool: l.spool}
 		}
 	case tar.TypeSymlink:
 		e.Target = t.target(n)

@@ -90,6 +90,7 @@ type Display struct {
 	closed   bool
 	lines    []byte // whole lines that wait to be written
 	progress progress
+	stages   stages
 	lastLine time.Time // when the last plain progress line was due
 	lastDone int64     // what was done at the last progress line
 	hushed   time.Time // until then further long waits are not told
@@ -189,10 +190,36 @@ func (d *Display) take(e image.Event) {
 		d.lastLine, d.lastDone = now, e.Have
 	}
 	d.progress.take(e, now)
+	if e.Kind == image.EventStage {
+		d.takeStage(e, now)
+		return
+	}
 	if d.mode == JSON {
 		d.takeJSON(e, now)
 	} else {
 		d.takeText(e, now)
+	}
+}
+
+// takeStage counts where a stage of the work stands. Its end gets a line, but
+// for a person only where its way had one: what is quickly done is not told.
+// d.mu is held.
+func (d *Display) takeStage(e image.Event, now time.Time) {
+	e.Text = Clean(e.Text)
+	s, over := d.stages.take(e, now)
+	if over && (d.mode == JSON || d.mode == Plain && s.lines > 0) {
+		d.stageLine(s, now)
+	}
+}
+
+// stageLine tells where a stage stands. d.mu is held.
+func (d *Display) stageLine(s *stage, now time.Time) {
+	s.told, s.line = s.done, now
+	s.lines++
+	if d.mode == JSON {
+		d.encode(jsonStage{"stage", s.text, s.done, s.total})
+	} else {
+		d.print(s.String())
 	}
 }
 
@@ -238,6 +265,13 @@ func (d *Display) tick() {
 			d.print(p.line())
 		}
 	}
+	for _, s := range d.stages {
+		switch {
+		case s.done == s.told:
+		case d.mode == JSON, d.mode == Plain && !d.progress.active && now.Sub(s.line) >= d.opts.Interval:
+			d.stageLine(s, now)
+		}
+	}
 	d.mu.Unlock()
 	d.flush()
 }
@@ -263,7 +297,8 @@ func (d *Display) flush() {
 	d.lines = nil
 	var rows []string
 	if d.screen != nil && !d.closed {
-		rows = d.progress.rows(width, height)
+		below := d.stages.rows(width, max(height-spareRows, 1))
+		rows = append(d.progress.rows(width, height-len(below)), below...)
 	}
 	d.mu.Unlock()
 

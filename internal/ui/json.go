@@ -50,6 +50,15 @@ type (
 		Blob  string `json:"blob"`  // digest
 		Bytes int64  `json:"bytes"`
 	}
+	// jsonStage tells how far a stage of the work has come that is no transfer,
+	// unpacking for example; at most four a second. It is over, well or not,
+	// when bytes equals total.
+	jsonStage struct {
+		Event string `json:"event"` // stage
+		Text  string `json:"text"`  // which
+		Bytes int64  `json:"bytes"` // done
+		Total int64  `json:"total"` // 0 where nobody knows
+	}
 	// jsonText is a line for a person.
 	jsonText struct {
 		Event string `json:"event"` // note, warning; step with Verbose

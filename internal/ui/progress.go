@@ -135,15 +135,17 @@ func (p *progress) sample(now time.Time) {
 	}
 }
 
+func (p *progress) percent() int { return percent(p.done, p.total) }
+
 // percent returns how much is done of 100; 100 only when all is.
-func (p *progress) percent() int {
+func percent(done, total int64) int {
 	switch {
-	case p.done >= p.total:
+	case done >= total:
 		return 100
-	case p.done <= 0:
+	case done <= 0:
 		return 0
 	}
-	return int(float64(p.done) / float64(p.total) * 100)
+	return int(float64(done) / float64(total) * 100)
 }
 
 // left tells how long the rest takes at the speed of late, rounded up to

@@ -1,0 +1,153 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// mostAPath is the memory that a path may take, all told: what the system
+// gave the process at its peak, over what it gives one with a tiny image.
+const mostAPath = 300
+
+// gcPercent is what a program sets that merges large images: a collection each
+// time that the memory in use has grown by a quarter, instead of doubled. As
+// the tables have next to no pointers, one takes no time.
+const gcPercent = 25
+
+// TestMemory measures a process that merges an image of many paths and writes
+// its tar, with gcPercent.
+func TestMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes several times the memory; the test runs without it too")
+	}
+	paths := 200_000
+	if os.Getenv("DAVIT_E2E") == "1" {
+		paths = 1_000_000
+	}
+	for _, layers := range []int{1, 2} {
+		took := (peakOf(t, layers, paths) - peakOf(t, layers, 10)) / int64(paths)
+		t.Logf("%d paths, each in %d layers: %d bytes a path at the peak", paths, layers, took)
+		if took > mostAPath {
+			t.Errorf("%d paths, each in %d layers: %d bytes a path, more than %d", paths, layers, took, mostAPath)
+		}
+		if took < 50 {
+			t.Errorf("%d bytes a path: nothing was measured", took)
+		}
+	}
+}
+
+// memoryOf names an image for a process of peakOf: layers and paths.
+const memoryOf = "DAVIT_TEST_MEMORY_OF"
+
+// peakOf is the peak of the resident memory, in bytes, of a process that
+// merges layers that each have the same paths, and writes their tar.
+func peakOf(t *testing.T, layers, paths int) int64 {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestMemoryOfThisProcess$", "-test.count=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%d", memoryOf, layers, paths))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, peak, _ := strings.Cut(string(out), "peak ")
+	peak, _, _ = strings.Cut(peak, " kB")
+	kB, err := strconv.ParseInt(strings.TrimSpace(peak), 10, 64)
+	if err != nil {
+		t.Fatalf("no peak in %s", out)
+	}
+	return kB << 10
+}
+
+// TestMemoryOfThisProcess is what peakOf runs.
+func TestMemoryOfThisProcess(t *testing.T) {
+	var layers, paths int
+	if n, _ := fmt.Sscanf(os.Getenv(memoryOf), "%d,%d", &layers, &paths); n != 2 {
+		return // TestMemory runs it, in a process of its own
+	}
+	debug.SetGCPercent(gcPercent)
+	image := make([]Layer, layers)
+	for i := range image {
+		image[i] = manyPaths(t, paths)
+	}
+	tree, err := Merge(context.Background(), image, Options{SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := tree.Stats().Paths; n < paths {
+		t.Fatalf("the tree has %d paths, not %d", n, paths)
+	}
+	if err := tree.WriteTar(context.Background(), io.Discard, TarOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Close(); err != nil {
+		t.Error(err)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	peak, _, _ = strings.Cut(peak, "\n")
+	fmt.Println("peak", peak)
+}
+
+// manyPaths is a layer of empty files, a plain tar that is made up as it is
+// read.
+func manyPaths(t *testing.T, n int) Layer {
+	t.Helper()
+	var b bytes.Buffer
+	h := tar.Header{Typeflag: tar.TypeReg, Name: "x", Mode: 0o644, ModTime: someTime, Format: tar.FormatUSTAR}
+	if err := tar.NewWriter(&b).WriteHeader(&h); err != nil {
+		t.Fatal(err)
+	}
+	return Layer{Descriptor: image.Descriptor{Size: int64(n+2) * 512}, Blob: &pathsReader{n: int64(n), header: [512]byte(b.Bytes())}}
+}
+
+type pathsReader struct {
+	n      int64
+	header [512]byte
+}
+
+// ReadAt gives a header for each file, and zeros for the tar's end.
+func (r *pathsReader) ReadAt(p []byte, off int64) (int, error) {
+	if off%512 != 0 || len(p)%512 != 0 {
+		return 0, errors.New("only whole headers can be read")
+	}
+	for at := 0; at < len(p); at += 512 {
+		switch i := (off + int64(at)) / 512; {
+		case i < r.n:
+			r.put((*[512]byte)(p[at:]), i)
+		default:
+			clear(p[at : at+512])
+		}
+	}
+	return len(p), nil
+}
+
+// put writes the header of a file.
+func (r *pathsReader) put(p *[512]byte, i int64) {
+	*p = r.header
+	copy(p[:], fmt.Appendf(nil, "usr/lib/some/packages/p%04d/d%02d/file-of-a-usual-length-%d", i/1000, i/100%10, i))
+	copy(p[148:], "        ") // the checksum is of itself as spaces
+	sum := 0
+	for _, b := range p {
+		sum += int(b)
+	}
+	copy(p[148:], fmt.Appendf(nil, "%06o\x00", sum))
+}
