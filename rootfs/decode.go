@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/compress"
 )
 
 // layer is a layer as decoded.
@@ -121,14 +122,14 @@ func (d *decoder) decode(ctx context.Context) error {
 		}
 	}
 	blob := &source{ctx: ctx, r: io.NewSectionReader(d.Blob, 0, d.Descriptor.Size)}
-	unpacked, kind, closeIt, err := decompress(blob)
+	unpacked, kind, closeIt, err := compress.NewReader(blob)
 	if err != nil {
 		return d.fault(blob, "open the blob", err)
 	}
 	defer closeIt()
-	if kind != plain {
-		ahead := newReadahead(unpacked)
-		defer ahead.stop()
+	if kind != compress.Plain {
+		ahead := compress.NewReadahead(unpacked)
+		defer ahead.Stop()
 		unpacked = ahead
 	}
 	in := &counter{r: unpacked, total: &d.total, limit: d.opts.Limits.Bytes}
@@ -144,7 +145,7 @@ func (d *decoder) decode(ctx context.Context) error {
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return d.fault(blob, "read the tar", err)
 		}
-		if err := d.entry(h, tr, in, kind == plain); err != nil {
+		if err := d.entry(h, tr, in, kind == compress.Plain); err != nil {
 			return d.fault(blob, fmt.Sprintf("entry %q", short(h.Name)), err)
 		}
 		if d.again && len(d.wanted) == 0 {
