@@ -87,21 +87,12 @@ func NewLayout(images ...image.Image) (*Layout, error) {
 }
 
 // add appends a file: a document, or where data is nil a blob that is fetched.
-// The header is encoded as it will stand in the tar: longer than a block for
-// long names and for 8 GiB and more.
 func (l *Layout) add(name string, data []byte, blob image.Descriptor) error {
-	var header bytes.Buffer
-	err := tar.NewWriter(&header).WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg,
-		Name:     name,
-		Size:     blob.Size,
-		Mode:     0o644,
-		ModTime:  time.Unix(0, 0).UTC(),
-	})
+	header, err := encodeHeader(name, blob.Size, tar.FormatUnknown)
 	if err != nil {
 		return fmt.Errorf("lay out %s: %w", name, err)
 	}
-	e := entry{offset: l.size, header: header.Bytes(), blob: blob}
+	e := entry{offset: l.size, header: header, blob: blob}
 	if data != nil {
 		e.document = make([]byte, padded(e.start()+blob.Size)-e.start())
 		copy(e.document, data)
@@ -109,6 +100,21 @@ func (l *Layout) add(name string, data []byte, blob image.Descriptor) error {
 	l.entries = append(l.entries, e)
 	l.size = padded(e.start() + blob.Size)
 	return nil
+}
+
+// encodeHeader is a file's header as it stands in the tar. In FormatUnknown it
+// is longer than a block for long names and for 8 GiB and more.
+func encodeHeader(name string, size int64, format tar.Format) ([]byte, error) {
+	var header bytes.Buffer
+	err := tar.NewWriter(&header).WriteHeader(&tar.Header{
+		Format:   format,
+		Typeflag: tar.TypeReg,
+		Name:     name,
+		Size:     size,
+		Mode:     0o644,
+		ModTime:  time.Unix(0, 0).UTC(),
+	})
+	return header.Bytes(), err
 }
 
 // padded is the next offset at which a header may stand.

@@ -5,17 +5,14 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
+
+	"github.com/davit-cli/davit/internal/compress"
 )
 
-// gzipBlock and zstdFrame are what one processor compresses at a time. They
-// decide the bytes, so they never change with the number of processors.
-const (
-	gzipBlock = 512 << 10
-	zstdFrame = 4 << 20
-)
+// zstdFrame is what one processor compresses at a time. It decides the bytes,
+// so it never changes with the number of processors.
+const zstdFrame = 4 << 20
 
 // compressor compresses to w, and leaves w open.
 func compressor(w io.Writer, opts TarOptions) (io.WriteCloser, error) {
@@ -23,18 +20,7 @@ func compressor(w io.Writer, opts TarOptions) (io.WriteCloser, error) {
 	case None:
 		return nopCloser{w}, nil
 	case Gzip:
-		level := opts.Level
-		if level == 0 {
-			level = gzip.BestSpeed
-		}
-		if level < 1 || level > 9 {
-			return nil, fmt.Errorf("gzip has levels 1 to 9, not %d", level)
-		}
-		z, err := pgzip.NewWriterLevel(w, level)
-		if err != nil {
-			return nil, err
-		}
-		return z, z.SetConcurrency(gzipBlock, max(1, opts.Jobs))
+		return compress.NewGzip(w, opts.Level, opts.Jobs)
 	case Zstd:
 		if opts.Level < 0 || opts.Level > 19 {
 			return nil, fmt.Errorf("zstd has levels 1 to 19, not %d", opts.Level)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/compress"
 )
 
 // layer is a layer as decoded.
@@ -126,7 +127,7 @@ func (d *decoder) decode(ctx context.Context) error {
 	if !d.again {
 		blob.stage = d.stage
 	}
-	unpacked, kind, closeIt, err := decompress(blob)
+	unpacked, kind, closeIt, err := compress.NewReader(blob)
 	if err != nil {
 		return d.fault(blob, "open the blob", err)
 	}
@@ -138,9 +139,9 @@ func (d *decoder) decode(ctx context.Context) error {
 	if !d.again { // where it was checked
 		unpacked = tarred.tee(unpacked)
 	}
-	if kind != plain {
-		ahead := newReadahead(unpacked)
-		defer ahead.stop()
+	if kind != compress.Plain {
+		ahead := compress.NewReadahead(unpacked)
+		defer ahead.Stop()
 		unpacked = ahead
 	}
 	in := &counter{r: unpacked, total: &d.total, limit: d.opts.Limits.Bytes}
@@ -156,7 +157,7 @@ func (d *decoder) decode(ctx context.Context) error {
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return d.fault(blob, "read the tar", err)
 		}
-		if err := d.entry(h, tr, in, kind == plain); err != nil {
+		if err := d.entry(h, tr, in, kind == compress.Plain); err != nil {
 			return d.fault(blob, fmt.Sprintf("entry %q", short(h.Name)), err)
 		}
 		if d.again && len(d.wanted) == 0 {

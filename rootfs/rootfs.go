@@ -82,7 +82,6 @@ const (
 	maxText   = 1 << 30   // bytes of all paths and links' targets
 	maxLayers = 60_000
 	maxLinks  = 255 // symbolic links in the resolution of one path
-	maxWindow = 128 << 20
 )
 
 var (

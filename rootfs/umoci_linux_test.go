@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/internal/compress"
 )
 
 // generator makes layers that do to a tree what builds do, and worse.
@@ -250,7 +252,7 @@ func writeLayout(t testing.TB, dir string, layers []Layer) {
 		if _, err := l.Blob.ReadAt(b, 0); err != nil {
 			t.Fatal(err)
 		}
-		r, kind, _, err := decompress(bytes.NewReader(b))
+		r, kind, _, err := compress.NewReader(bytes.NewReader(b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,7 +261,7 @@ func writeLayout(t testing.TB, dir string, layers []Layer) {
 			t.Fatal(err)
 		}
 		mediaType := ocispec.MediaTypeImageLayer
-		if kind == gzipped {
+		if kind == compress.Gzip {
 			mediaType = ocispec.MediaTypeImageLayerGzip
 		}
 		m.Layers = append(m.Layers, put(mediaType, b))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/davit-cli/davit/internal/compress"
 )
 
 var errWhiteout = errors.New("it has a whiteout")
@@ -29,7 +31,7 @@ func Verbatim(ctx context.Context, layers []Layer, opts Options) (bool, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("layer 1 (%s): read the blob: %w", layers[0].Descriptor.Digest, err)
 	}
-	if kind, err := detect(head[:n]); err != nil || kind != gzipped {
+	if kind, err := compress.Detect(head[:n]); err != nil || kind != compress.Gzip {
 		return false, nil //nolint:nilerr // of another compression, whichever
 	}
 	m, err := newMerger(layers, opts)

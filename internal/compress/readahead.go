@@ -1,13 +1,13 @@
-package rootfs
+package compress
 
 import (
 	"io"
 	"sync"
 )
 
-// readahead reads on another goroutine, so that decompressing and writing of
-// the spool go side by side.
-type readahead struct {
+// Readahead reads on another goroutine, so that decompressing goes side by
+// side with what becomes of the bytes. The caller ends with Stop.
+type Readahead struct {
 	full  chan block
 	empty chan []byte
 	quit  chan struct{}
@@ -27,8 +27,9 @@ const (
 	aheadSize   = 256 << 10
 )
 
-func newReadahead(r io.Reader) *readahead {
-	a := &readahead{
+// NewReadahead begins to read.
+func NewReadahead(r io.Reader) *Readahead {
+	a := &Readahead{
 		full:  make(chan block, aheadBlocks),
 		empty: make(chan []byte, aheadBlocks),
 		quit:  make(chan struct{}),
@@ -41,7 +42,7 @@ func newReadahead(r io.Reader) *readahead {
 	return a
 }
 
-func (a *readahead) fill(r io.Reader) {
+func (a *Readahead) fill(r io.Reader) {
 	defer close(a.done)
 	for {
 		var b []byte
@@ -63,7 +64,8 @@ func (a *readahead) fill(r io.Reader) {
 	}
 }
 
-func (a *readahead) Read(p []byte) (int, error) {
+// Read is io.Reader's; an error stays.
+func (a *Readahead) Read(p []byte) (int, error) {
 	for len(a.rest) == 0 {
 		if a.now.err != nil {
 			return 0, a.now.err
@@ -79,8 +81,8 @@ func (a *readahead) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// stop ends the reading and waits for it.
-func (a *readahead) stop() {
+// Stop ends the reading and waits for it.
+func (a *Readahead) Stop() {
 	a.once.Do(func() { close(a.quit) })
 	<-a.done
 }
