@@ -494,7 +494,7 @@ func TestLock(t *testing.T) {
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
-			for range 20 {
+			for range 5 {
 				unlock, err := Lock(t.Context(), dir)
 				if err != nil {
 					t.Error(err)
@@ -502,7 +502,9 @@ func TestLock(t *testing.T) {
 				}
 				if !held.TryLock() {
 					t.Error("two have the lock")
+					return
 				}
+				runtime.Gosched() // others' turn to do wrong
 				held.Unlock()
 				if err := unlock(); err != nil {
 					t.Error(err)
