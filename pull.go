@@ -167,6 +167,11 @@ func (o PullOptions) Validate(images int) error {
 	return o.checkLevel()
 }
 
+// directory says whether the format is a directory.
+func (o PullOptions) directory() bool {
+	return slices.Contains([]Format{OCI, Components, Files}, o.Format)
+}
+
 // checkLevel refuses a level that the compression does not have.
 func (o PullOptions) checkLevel() error {
 	compression, most := o.Compress, 9
