@@ -18,8 +18,8 @@ type Stage struct {
 	told time.Time
 }
 
-// stageInterval is the least time between two events of one stage.
-const stageInterval = 200 * time.Millisecond
+// StageInterval is the least time between two events of one Stage.
+const StageInterval = 200 * time.Millisecond
 
 // NewStage begins a stage of total units, bytes for example.
 func NewStage(events EventFunc, text string, total int64) *Stage {
@@ -45,7 +45,7 @@ func (s *Stage) Add(n int64) {
 	}
 	defer s.mu.Unlock()
 	now := time.Now()
-	if done := s.done.Load(); done < s.total && now.Sub(s.told) >= stageInterval {
+	if done := s.done.Load(); done < s.total && now.Sub(s.told) >= StageInterval {
 		s.told = now
 		s.send(done, s.total)
 	}
