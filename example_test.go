@@ -87,7 +87,7 @@ func ExamplePullAll() {
 	for _, r := range results {
 		fmt.Println(filepath.Base(r.Path), r.Platform, len(r.Manifests), r.Index == r.Digest)
 	}
-	// Output: layout linux/amd64 2 true
+	// Output: layout linux/amd64 9 true
 }
 
 // Errors tell what a caller branches on; events tell of progress.
