@@ -3,29 +3,88 @@
 package davit
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
 )
 
+// Format is what images are written as.
+type Format string
+
+// The formats.
+const (
+	// Archive is one tar that every loader takes; see package archive.
+	Archive Format = "archive"
+	// OCI is an OCI image layout, a directory; see package layout.
+	OCI Format = "oci"
+	// Components is a directory of manifest, config and layers as plain files;
+	// see package components.
+	Components Format = "components"
+	// Rootfs is the image's file system as one tar; see package rootfs.
+	Rootfs Format = "rootfs"
+	// Files is the image's file system as a directory; see package rootfs.
+	Files Format = "files"
+)
+
+// Formats are all of them.
+func Formats() []Format { return []Format{Archive, OCI, Components, Rootfs, Files} }
+
+// Compression is how bytes are compressed.
+type Compression string
+
+// The compressions.
+const (
+	None Compression = "none"
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
+
 // PullOptions tell Pull what to take and where to put it. The zero value
-// works: this machine's architecture on linux, into the default file.
+// works: this machine's architecture on linux, as an archive, into the default
+// file.
 type PullOptions struct {
-	// Platform is os/arch[/variant], arch alone, or windows(version)/arch.
-	// Empty: linux on this machine's architecture.
-	Platform string
-	// Output is the archive's path; missing parent directories are made.
-	// Empty: a name made of repository and tag, in the current directory.
+	// Platforms are os/arch[/variant], arch alone, or windows(version)/arch;
+	// or "all" alone. None: linux on this machine's architecture. With several
+	// the index is kept, and the first is the one for loaders that know only
+	// one; of all, linux/amd64 is.
+	Platforms []string
+	// TrimIndex drops from the index that is kept what was not taken. Its
+	// digest is another one then.
+	TrimIndex bool
+	// Format is what to write. "": Archive.
+	Format Format
+	// Output is the path to write; missing parent directories are made.
+	// Empty, for one image: a name made of repository and tag, in the current
+	// directory.
 	Output string
-	// Stream receives the archive in place of a file, in order, without resume.
+	// Stream receives the output in place of a file, in order, without
+	// resume. Archive and Rootfs have it.
 	Stream io.Writer
-	// Tag is another name for the image in the archive.
+	// Tag is another name for the image where it goes. Archive and OCI have it.
 	Tag string
+	// Layers, Gzip or None, re-encodes the layers of an Archive or OCI. The
+	// manifest's digest is another one then, the image ID stays.
+	Layers Compression
+	// ManifestOnly leaves the layers out of Components.
+	ManifestOnly bool
+	// Compress is how a Rootfs is compressed. "": as its name ends.
+	Compress Compression
+	// Level is how hard Compress and Layers try: gzip's 1 to 9, zstd's 1 to
+	// 19. 0: the fastest.
+	Level int
+	// SaveConfig is a file for the config of the image that is written as
+	// Rootfs or Files.
+	SaveConfig string
+	// KeepGoing writes what of several images can be had.
+	KeepGoing bool
 	// Restart discards what an earlier, unfinished pull has left.
 	Restart bool
-	// Registry tells how the registry is reached.
+	// Registry tells how the registries are reached.
 	Registry registry.Options
 	// Transfer tunes the engine.
 	Transfer transfer.Options
@@ -34,25 +93,93 @@ type PullOptions struct {
 	Events image.EventFunc
 }
 
-// PullResult is what a pull has written. Its JSON is the command line's --json.
+// PullResult is what a pull has written of one image. Its JSON is the command
+// line's --json.
 type PullResult struct {
 	// Reference is the image's full name with the tag that was taken:
 	// docker.io/library/alpine:latest.
 	Reference string `json:"reference"`
 	// Digest is what the reference named: an index's digest or a manifest's.
 	Digest string `json:"digest"`
-	// Manifest is the digest of the manifest in the archive.
+	// Index is the digest of the index that was written, where one was.
+	Index string `json:"index,omitempty"`
+	// Manifest is the digest of the first manifest that was written.
 	Manifest string `json:"manifest"`
-	// ImageID is the config's digest.
+	// ImageID is the digest of its config.
 	ImageID string `json:"image_id"`
-	// Platform is the image's platform, ready for --platform.
+	// Platform is its platform, ready for --platform.
 	Platform string `json:"platform"`
-	// Path is the archive, empty for a stream.
+	// Labels are those of its config.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Manifests are all that were written, where there are several.
+	Manifests []ManifestResult `json:"manifests,omitempty"`
+	// Format is what was written.
+	Format Format `json:"format"`
+	// Path is where, empty for a stream.
 	Path string `json:"path"`
-	// Size is the archive's size in bytes.
+	// Layer is the digest of the layer whose bytes the output is, where a
+	// Rootfs is just that.
+	Layer string `json:"layer,omitempty"`
+	// Size is in bytes: of the file with all images; of the image's documents
+	// and blobs in a directory of them; of the files' contents.
 	Size int64 `json:"size"`
-	// Fetched is the bytes of blobs that came over the network.
+	// Fetched is the bytes of blobs that came over the network, of all images.
 	Fetched int64 `json:"fetched"`
-	// Seconds is how long the pull took.
+	// Seconds is how long the pull took, of all images.
 	Seconds float64 `json:"seconds"`
+}
+
+// ManifestResult is one of several manifests that were written.
+type ManifestResult struct {
+	Digest  string `json:"digest"`
+	ImageID string `json:"image_id"`
+	// Platform is empty for an attestation.
+	Platform string `json:"platform,omitempty"`
+}
+
+// ErrNoFileSystem says that what was asked for is no container image, so that
+// it has no file system to write.
+var ErrNoFileSystem = errors.New("it is no container image and has no file system")
+
+// PullError says which of several images could not be had.
+type PullError struct {
+	Failures []Failure
+	// Asked is how many images were asked for, Written how many are whole in
+	// the output: none but with KeepGoing.
+	Asked, Written int
+}
+
+// Failure is one image that could not be had.
+type Failure struct {
+	// Reference is what was asked for.
+	Reference string
+	Err       error
+}
+
+// Summary is the first line of Error.
+func (e *PullError) Summary() string {
+	summary := fmt.Sprintf("%d of %d images could not be had", len(e.Failures), e.Asked)
+	if e.Written > 0 {
+		summary += fmt.Sprintf(", %d are written", e.Written)
+	}
+	return summary + ":"
+}
+
+// Error has a line for each image that failed.
+func (e *PullError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Summary())
+	for _, f := range e.Failures {
+		fmt.Fprintf(&b, "\n  %v", f.Err)
+	}
+	return b.String()
+}
+
+// Unwrap is why each of them failed.
+func (e *PullError) Unwrap() []error {
+	var errs []error
+	for _, f := range e.Failures {
+		errs = append(errs, f.Err)
+	}
+	return errs
 }

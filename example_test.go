@@ -40,9 +40,9 @@ func ExamplePull() {
 	defer func() { _ = os.RemoveAll(dir) }()
 
 	result, err := davit.Pull(context.Background(), host+"/davit/demo:latest", davit.PullOptions{
-		Platform: "linux/arm64",
-		Output:   filepath.Join(dir, "demo.tar"),
-		Tag:      "demo:arm",
+		Platforms: []string{"linux/arm64"},
+		Output:    filepath.Join(dir, "demo.tar"),
+		Tag:       "demo:arm",
 	})
 	if err != nil {
 		log.Fatal(err)

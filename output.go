@@ -1,19 +1,27 @@
 package davit
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/rootfs"
 )
 
-// DefaultOutput is the file that an image is written to where none is named:
+// DefaultOutput is the path that an image is written to where none is named:
 // the repository's last part and the tag (or the first 12 digits of the
-// digest), with the platform where it was asked for:
+// digest), with the platforms where they were asked for:
 //
 //	alpine_latest.tar  alpine_3.20_linux-arm64.tar  alpine_6ba4bfe1449a.tar
+//	alpine_latest.oci  alpine_latest  alpine_latest.rootfs.tar.gz  alpine_latest.rootfs
 //
-// It is a legal name on Windows too.
-func DefaultOutput(img image.Image, withPlatform bool) string {
+// It is a legal name on Windows too. Components of all platforms fit into one
+// directory, which is called after none.
+func DefaultOutput(img image.Image, opts PullOptions) string {
 	r := img.Reference
 	name := r.Base() + "_"
 	switch {
@@ -22,10 +30,40 @@ func DefaultOutput(img image.Image, withPlatform bool) string {
 	case len(r.Digest.Encoded()) >= 12:
 		name += r.Digest.Encoded()[:12]
 	}
-	if withPlatform && !img.IsArtifact() {
-		name += "_" + strings.Map(fileRune, image.FormatPlatform(img.Manifests[0].Platform))
+	if opts.Format == Components {
+		return name
+	}
+	name += platformSuffix(img, opts.Platforms)
+	switch opts.Format {
+	case OCI:
+		return name + ".oci"
+	case Files:
+		return name + ".rootfs"
+	case Rootfs:
+		return name + ".rootfs.tar" + map[Compression]string{None: "", Zstd: ".zst", Gzip: ".gz", "": ".gz"}[opts.Compress]
 	}
 	return name + ".tar"
+}
+
+// namedPlatforms is how many platforms a name takes.
+const namedPlatforms = 4
+
+func platformSuffix(img image.Image, asked []string) string {
+	switch {
+	case len(asked) == 0:
+		return ""
+	case asked[0] == image.AllPlatforms:
+		return "_" + image.AllPlatforms
+	case len(asked) > namedPlatforms:
+		return fmt.Sprintf("_%d-platforms", len(asked))
+	}
+	suffix := ""
+	for _, m := range img.Manifests {
+		if m.IsImage() {
+			suffix += "_" + strings.Map(fileRune, image.FormatPlatform(m.Platform))
+		}
+	}
+	return suffix
 }
 
 // fileRune makes a platform part of a file's name.
@@ -37,4 +75,77 @@ func fileRune(r rune) rune {
 		return -1
 	}
 	return '-'
+}
+
+// CompressionOf is how a file of that name is compressed: gzip, zstd, or not
+// at all.
+func CompressionOf(path string) Compression {
+	name := strings.ToLower(filepath.Base(path))
+	for suffix, compression := range map[string]Compression{
+		".gz": Gzip, ".tgz": Gzip, ".wsl": Gzip, ".zst": Zstd, ".zstd": Zstd, ".tzst": Zstd,
+	} {
+		if strings.HasSuffix(name, suffix) {
+			return compression
+		}
+	}
+	return None
+}
+
+// outputFile follows a link to the file that is to be replaced, and refuses
+// what is no file: a directory, a device, a pipe.
+func outputFile(path string) (string, error) {
+	if base := filepath.Base(path); os.IsPathSeparator(path[len(path)-1]) || base == "." || base == ".." {
+		return "", fmt.Errorf("write %s: it names a directory: name a file in it", path)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return path, nil // not there, or nothing that the writing would not meet
+	}
+	target := path
+	if info.Mode()&os.ModeSymlink != 0 {
+		if info, err = os.Stat(path); err == nil && info.Mode().IsRegular() {
+			target, err = filepath.EvalSymlinks(path)
+		}
+		if err != nil {
+			return "", fmt.Errorf("write %s: it is a link that leads nowhere: %w", path, err)
+		}
+	}
+	switch {
+	case info.IsDir():
+		return "", fmt.Errorf("write %s: it is a directory: name a file in it", path)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("write %s: it is no regular file (-o - writes to a pipe)", path)
+	}
+	return target, nil
+}
+
+// outputDirectory follows a link to the directory that is to be filled, in
+// which nothing but a partial may be, and chooses the partial's. That is in a
+// directory which is there already: it may be a mount point, and its parent
+// nobody's who runs this. Else it is beside the directory.
+func outputDirectory(path string) (target, partialDir string, err error) {
+	path = filepath.Clean(path)
+	info, err := os.Stat(path)
+	if os.IsNotExist(err) {
+		return path, path + partial.Suffix, nil
+	}
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no directory")
+	}
+	var entries []os.DirEntry
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err == nil {
+		entries, err = os.ReadDir(path)
+	}
+	for _, e := range entries {
+		if e.Name() != partial.Suffix {
+			err = rootfs.ErrNotEmpty
+		}
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("write into %s: %w", path, err)
+	}
+	return path, filepath.Join(path, partial.Suffix), nil
 }

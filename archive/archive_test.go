@@ -229,6 +229,22 @@ func TestNameByDigest(t *testing.T) {
 	}
 }
 
+// Two repositories, one tag: each image can be named by its full name.
+func TestSharedTag(t *testing.T) {
+	a, _ := testImage(t, "a:1")
+	b, _ := testImage(t, "b:1")
+	l, err := NewLayout(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := string(l.entries[1].document)
+	for _, name := range []string{"docker.io/library/a:1", "docker.io/library/b:1"} {
+		if want := `"org.opencontainers.image.ref.name":"` + name + `"`; !strings.Contains(index, want) {
+			t.Errorf("index.json %s has no %s", index, want)
+		}
+	}
+}
+
 func TestIndexesAreKept(t *testing.T) {
 	index := content(ocispec.MediaTypeImageIndex, `{"index":1}`)
 	for _, kept := range []bool{true, false} {

@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
 )
 
 // Layout is an archive before its layers are there: every header and every
@@ -156,9 +157,6 @@ type loadEntry struct {
 	Layers   []string
 }
 
-// annotationImageName is where containerd looks for an image's full name.
-const annotationImageName = "io.containerd.image.name"
-
 // documents are oci-layout, index.json and manifest.json.
 func documents(images []image.Image) ([]document, error) {
 	index := ocispec.Index{
@@ -167,8 +165,13 @@ func documents(images []image.Image) ([]document, error) {
 		Manifests: []image.Descriptor{},
 	}
 	entries := []loadEntry{}
+	var names []ref.Reference
 	for _, img := range images {
-		index.Manifests = append(index.Manifests, indexEntry(img))
+		names = append(names, img.Name)
+	}
+	refNames := image.RefNames(names)
+	for i, img := range images {
+		index.Manifests = append(index.Manifests, img.Named(refNames[i]))
 		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))
 		}
@@ -189,24 +192,6 @@ func documents(images []image.Image) ([]document, error) {
 		documents = append(documents, document{d.name, data})
 	}
 	return documents, nil
-}
-
-// indexEntry names an image for containerd, podman and skopeo.
-func indexEntry(img image.Image) image.Descriptor {
-	entry := img.Entry()
-	d := image.Descriptor{
-		MediaType:   entry.MediaType,
-		Digest:      entry.Digest,
-		Size:        entry.Size,
-		Annotations: map[string]string{annotationImageName: img.Name.String()},
-	}
-	if img.Name.Tag != "" {
-		d.Annotations[ocispec.AnnotationRefName] = img.Name.Tag
-	}
-	if first := img.Manifests[0]; first.IsImage() && entry.Digest == first.Digest {
-		d.Platform = &first.Platform
-	}
-	return d
 }
 
 // manifestEntry names an image for classic Docker, which has one platform of

@@ -145,6 +145,16 @@ func ParseManifest(c Content) (ocispec.Manifest, error) {
 	return manifest, nil
 }
 
+// ParseConfig reads an image's config (OCI image-spec, config.md). An error
+// wraps ErrVerification. What Resolve returned has as many diffIDs as layers.
+func ParseConfig(c Content) (ocispec.Image, error) {
+	var config ocispec.Image
+	if err := json.Unmarshal(c.Bytes, &config); err != nil {
+		return ocispec.Image{}, fmt.Errorf("%w: it is no JSON document as a config must be: %w", ErrVerification, err)
+	}
+	return config, nil
+}
+
 // checkDescriptor checks a descriptor that a source sent: digest, size, and
 // the content where it is embedded.
 func checkDescriptor(d Descriptor) error {

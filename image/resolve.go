@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/ref"
@@ -299,12 +297,9 @@ func checkContent(c Content, d Descriptor) (Content, error) {
 // config.md) and checks that it fits the manifest's layers. What the config
 // leaves out is taken from the index, and the operating system is linux.
 func readConfig(config Content, layers int, told *Platform) (Platform, error) {
-	var c struct {
-		ocispec.Platform
-		RootFS ocispec.RootFS `json:"rootfs"`
-	}
-	if err := json.Unmarshal(config.Bytes, &c); err != nil {
-		return Platform{}, fmt.Errorf("%w: it is no JSON document as a config must be: %w", ErrVerification, err)
+	c, err := ParseConfig(config)
+	if err != nil {
+		return Platform{}, err
 	}
 	if n := len(c.RootFS.DiffIDs); n != layers {
 		return Platform{}, fmt.Errorf("%w: it has %d diff_ids, but the manifest has %d layers", ErrVerification, n, layers)

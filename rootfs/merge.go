@@ -79,7 +79,7 @@ func newMerger(layers []Layer, opts Options) (*merger, error) {
 	}
 	m := &merger{
 		opts:  opts.withDefaults(),
-		text:  &text{},
+		text:  newText(),
 		metas: newMetas(),
 		seed:  maphash.MakeSeed(),
 		hints: make([]atomic.Pointer[hint], len(layers)),
@@ -104,6 +104,7 @@ func (t *Tree) merge(ctx context.Context, m *merger) error {
 		return fmt.Errorf("merge the layers: %w", err)
 	}
 	m.hints = nil // nobody asks any more, and a million paths take 8 MB
+	m.text.seal()
 	t.tree = newTree(t.text)
 	for i, l := range t.layers {
 		a := applier{Tree: t, layer: l, number: uint16(i)}

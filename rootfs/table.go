@@ -3,6 +3,7 @@ package rootfs
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"sync"
 
 	"github.com/davit-cli/davit/image"
@@ -36,12 +37,22 @@ func (t *table[T]) add(v T) uint32 {
 // at is valid until the next add.
 func (t *table[T]) at(i uint32) *T { return &t.pages[i>>pageBits][i&(1<<pageBits-1)] }
 
-// text keeps short strings. It may be added to from many goroutines, and read
-// once that is over.
+// text keeps short strings, the same one once. It may be added to from many
+// goroutines, and read once that is over.
 type text struct {
 	mu    sync.Mutex
 	pages [][]byte
+
+	seed maphash.Seed
+	seen []uint32 // a hash table of what is kept, each one higher than where it stands; 0 is none
+	used int
 }
+
+func newText() *text { return &text{seed: maphash.MakeSeed(), seen: make([]uint32, 64)} }
+
+// seal gives back what it takes to keep the same string once. Of strings that
+// are added later each is kept.
+func (t *text) seal() { t.seen = nil }
 
 const textPage = 64 << 10
 
@@ -49,6 +60,51 @@ const textPage = 64 << 10
 func (t *text) add(s string) (uint32, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.seen == nil {
+		return t.append(s)
+	}
+	slot := t.slot(s)
+	if at := t.seen[slot]; at != 0 {
+		return at - 1, nil
+	}
+	at, err := t.append(s)
+	if err != nil {
+		return 0, err
+	}
+	t.seen[slot] = at + 1
+	if t.used++; t.used*4 >= len(t.seen)*3 {
+		t.grow()
+	}
+	return at, nil
+}
+
+// slot is where in seen a string stands, or would stand.
+func (t *text) slot(s string) uint64 {
+	mask := uint64(len(t.seen) - 1)
+	i := maphash.String(t.seed, s) & mask
+	for t.seen[i] != 0 && string(t.bytes(t.seen[i]-1)) != s {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+func (t *text) grow() {
+	old := t.seen
+	t.seen = make([]uint32, 2*len(old))
+	mask := uint64(len(t.seen) - 1)
+	for _, at := range old {
+		if at == 0 {
+			continue
+		}
+		i := maphash.Bytes(t.seed, t.bytes(at-1)) & mask
+		for t.seen[i] != 0 { // they all differ
+			i = (i + 1) & mask
+		}
+		t.seen[i] = at
+	}
+}
+
+func (t *text) append(s string) (uint32, error) {
 	need := binary.MaxVarintLen16 + len(s)
 	if last := len(t.pages) - 1; last < 0 || textPage-len(t.pages[last]) < need {
 		if (len(t.pages)+1)*textPage > maxText {

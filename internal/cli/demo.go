@@ -63,7 +63,7 @@ func newDemo(s streams) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	addPlatform(cmd, &o.platform)
+	flags.StringVarP(&o.platform, "platform", "p", "", "`OS/ARCH` to take: linux/amd64, linux/arm64… (default: this machine's)")
 	flags.StringVarP(&o.output, "output", "o", demoOutput, "`FILE` to write")
 	o.display.add(cmd)
 	o.given = flags.Changed
@@ -71,13 +71,13 @@ func newDemo(s streams) *cobra.Command {
 }
 
 func (o *demoOptions) validate() error {
-	if err := validatePlatform(o.platform, o.given("platform")); err != nil {
-		return err
+	if _, err := image.ParsePlatform(o.platform); o.given("platform") && err != nil {
+		return usageError{err}
 	}
 	if o.output == stream {
 		return usagef("davit demo writes a file: leave out -o -")
 	}
-	if err := validateOutput(o.output, true); err != nil {
+	if err := validateOutput(o.output, true, false); err != nil {
 		return err
 	}
 	return o.display.validate()
@@ -103,13 +103,17 @@ func (o *demoOptions) run(ctx context.Context, s streams) error {
 	if pace.LimitRate != 0 {
 		note("pulling it at %s/s, so that there is something to see", ui.Size(pace.LimitRate))
 	}
+	var platforms []string
+	if o.platform != "" {
+		platforms = []string{o.platform}
+	}
 	result, err := davit.Pull(ctx, host+"/"+demo.Repository+":"+demo.Tag, davit.PullOptions{
-		Platform: o.platform,
-		Output:   o.output,
-		Tag:      demoName,
-		Registry: registry.Options{PlainHTTP: true, UserAgent: userAgent(), Trace: shown.trace},
-		Transfer: pace,
-		Events:   shown.events,
+		Platforms: platforms,
+		Output:    o.output,
+		Tag:       demoName,
+		Registry:  registry.Options{PlainHTTP: true, UserAgent: userAgent(), Trace: shown.trace},
+		Transfer:  pace,
+		Events:    shown.events,
 	})
 	if err != nil {
 		shown.Close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 )
 
@@ -105,10 +106,15 @@ func exitCode(ctx context.Context, err error) int {
 	if by := interruption(ctx, err); by != nil {
 		return by.exitCode()
 	}
-	var usage usageError
+	var (
+		usage usageError
+		some  *davit.PullError
+	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &some) && some.Written > 0:
+		return exitFailed
 	case errors.Is(err, image.ErrVerification):
 		return exitVerification
 	case errors.Is(err, image.ErrUnauthorized):

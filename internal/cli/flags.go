@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -40,31 +42,61 @@ func (f *registryFlags) add(flags *pflag.FlagSet) {
 	f.given = flags.Changed
 }
 
-func (f *registryFlags) validate(reference ref.Reference) error {
+func (f *registryFlags) validate(references []ref.Reference) error {
 	switch {
 	case f.given("username") && f.username == "":
 		return usagef("--username is empty")
 	case f.passwordStdin && f.username == "":
 		return usagef("--password-stdin needs --username")
-	case f.plainHTTP && reference.Scheme == "https":
-		return usagef("--plain-http contradicts https://%s", reference.Registry)
+	case f.username != "" && len(registries(references)) > 1:
+		return usagef("--username is for one registry, but the images are in %s", strings.Join(registries(references), " and "))
+	}
+	for _, r := range references {
+		if f.plainHTTP && r.Scheme == "https" {
+			return usagef("--plain-http contradicts https://%s", r.Registry)
+		}
 	}
 	return nil
 }
 
+// registries are those of the references, each once.
+func registries(references []ref.Reference) []string {
+	var hosts []string
+	for _, r := range references {
+		if !slices.Contains(hosts, r.Registry) {
+			hosts = append(hosts, r.Registry)
+		}
+	}
+	return hosts
+}
+
 // options also asks for the password where a user was named. The credential
-// that flags and environment give is for the reference's registry alone.
-func (f *registryFlags) options(ctx context.Context, s streams, reference ref.Reference) (registry.Options, error) {
+// that flags give is for the references' one registry alone.
+func (f *registryFlags) options(ctx context.Context, s streams, references []ref.Reference) (registry.Options, error) {
 	environment := credential.Environment(nil)
 	var given credential.Provider
 	if f.username != "" {
-		password, err := f.password(ctx, s, reference.Registry)
+		host := references[0].Registry
+		password, err := f.password(ctx, s, host)
 		if err != nil {
 			return registry.Options{}, err
 		}
-		given = credential.Given(f.username, password, "--username", reference.Registry)
-	} else if _, err := environment(ctx, reference.Registry, reference.Repository); err != nil {
-		return registry.Options{}, usageError{err}
+		given = credential.Given(f.username, password, "--username", host)
+	} else {
+		var hosts []string
+		for _, host := range registries(references) {
+			c, err := environment(ctx, host, "")
+			if err != nil {
+				return registry.Options{}, usageError{err}
+			}
+			if !c.Anonymous() {
+				hosts = append(hosts, host)
+			}
+		}
+		if len(hosts) > 1 {
+			return registry.Options{}, usagef("%s and %s are for one registry, but the images are in %s: set %s to the one",
+				credential.UsernameVariable, credential.PasswordVariable, strings.Join(hosts, " and "), credential.RegistryVariable)
+		}
 	}
 	return registry.Options{
 		Credentials: credential.Chain(given, environment, credential.Docker()),
@@ -224,19 +256,6 @@ func (f *displayFlags) open(w io.Writer) display {
 		d.trace = func(line string) { d.events.Send(image.Event{Kind: image.EventStep, Text: line}) }
 	}
 	return d
-}
-
-// validatePlatform refuses what is no platform.
-func validatePlatform(platform string, given bool) error {
-	if given && platform == "" {
-		return usagef("--platform is empty")
-	}
-	if platform != "" {
-		if _, err := image.ParsePlatform(platform); err != nil {
-			return usageError{err}
-		}
-	}
-	return nil
 }
 
 // noArgs refuses arguments.

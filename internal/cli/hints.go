@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"syscall"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/registry"
+	"github.com/davit-cli/davit/rootfs"
 )
 
 // circumstances are what the hint on an error depends on besides the error.
@@ -36,10 +38,40 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
-	for _, known := range []func(error, circumstances) string{hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+	for _, known := range []func(error, circumstances) string{hintSeveral, hintFormat, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
 		if h := known(err, c); h != "" {
 			return h
 		}
+	}
+	return ""
+}
+
+// hintSeveral is for some of several images.
+func hintSeveral(err error, c circumstances) string {
+	var some *davit.PullError
+	switch {
+	case !errors.As(err, &some):
+		return ""
+	case some.Written > 0:
+		return "when they can be had, run the same command again, with all images: it writes the output anew"
+	case len(some.Failures) < some.Asked && c.fetching && c.resumable:
+		return "what was fetched of the others is kept for when the same command runs again; --keep-going writes them without these"
+	case len(some.Failures) < some.Asked:
+		return "--keep-going writes the others without these"
+	}
+	return ""
+}
+
+// hintFormat is for what a format cannot hold.
+func hintFormat(err error, _ circumstances) string {
+	var conflict *rootfs.ConflictError
+	switch {
+	case errors.Is(err, davit.ErrNoFileSystem):
+		return "-f components or -f oci takes it as it is"
+	case errors.As(err, &conflict):
+		return "write it as one tar with -f rootfs, or into a file system that tells these names apart"
+	case errors.Is(err, rootfs.ErrNotEmpty):
+		return "choose a directory that is empty or not there, with -o DIR"
 	}
 	return ""
 }
@@ -81,7 +113,7 @@ func hintAccess(err error, c circumstances) string {
 		return "check the user's name and the password or token, and that it may read (pull) this repository"
 	}
 	login := "docker login"
-	if c.registry != "docker.io" {
+	if c.registry != "docker.io" && c.registry != "" {
 		login += " " + c.registry
 	}
 	return "log in with " + login + ", or give -u USER with --password-stdin; registries answer so too where the name is wrong"
@@ -115,15 +147,15 @@ func hintConnection(err error, _ circumstances) string {
 func hintDisk(err error, c circumstances) string {
 	switch {
 	case errors.Is(err, partial.ErrLocked):
-		return "wait for it to end, or write to another place with -o FILE"
+		return "wait for it to end, or write to another place with -o PATH"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, partial.ErrNoSpace):
 		if c.resumable {
-			return "make room and run the same command again: it goes on from there; or write to another place with -o FILE"
+			return "make room and run the same command again: it goes on from there; or write to another place with -o PATH"
 		}
 		return "make room"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG):
-		return "write to another place with -o FILE"
+		return "write to another place with -o PATH"
 	}
 	return ""
 }

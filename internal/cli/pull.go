@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -15,18 +17,33 @@ import (
 	"github.com/davit-cli/davit/ref"
 )
 
-const pullLong = `Take an image out of its registry and write it as one archive, which docker load,
-podman load, ctr images import and skopeo accept.
+const pullLong = `Take images out of their registries and write them, as one of these formats:
 
-IMAGE is a name as docker pull takes it, or a registry's URL. What an interrupted
-pull has fetched is used when the same command runs again. Nothing stands under
-the archive's name before it is whole and verified.
+  archive      one tar that docker load, podman load, ctr images import and
+               skopeo accept (the default)
+  oci          an OCI image layout: a directory, new or added to
+  components   manifest, config and layers as plain files in a directory
+  rootfs       the image's file system as one tar, for WSL or chroot
+  files        the same, unpacked into a directory
 
-Printed on stdout: the archive, a tab, and the image's name@digest.`
+IMAGE is a name as docker pull takes it, or a registry's URL. Several images go
+into one archive or layout, each blob once. What an interrupted pull has fetched
+is used when the same command runs again. Nothing stands under the output's name
+before it is whole and verified.
+
+Printed on stdout, a line for each image: the output, a tab, and the image's
+name@digest; with a rootfs that is one layer's own bytes another tab and the
+layer's digest.`
 
 const pullExample = `  davit pull alpine                                ./alpine_latest.tar, for this machine
   davit pull mysql:8 -p linux/arm64 -o mysql.tar
   davit pull alpine -o - | docker load
+  davit pull a:1 b:2 c:3 -o bundle.tar             one archive, shared layers once
+  davit pull --from images.txt -f oci -o layout
+  davit pull app:1 -p linux/amd64,linux/arm64      the index as served, two platforms
+  davit pull app:1 -f components -o parts
+  davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
+  davit pull app:1 --layers gzip                   for Docker before 23
   davit pull ghcr.io/org/app@sha256:… --tag app:1
   davit pull registry.lan:5000/app -u me --password-stdin < token`
 
@@ -37,51 +54,47 @@ Environment:
                                    alone where that is set
   DOCKER_CONFIG                    where docker login stores credentials (~/.docker)
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-  SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's`
-
-// archiveFormat is the one format there is.
-const archiveFormat = "archive"
+  SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's
+  TMPDIR                           where the layers of -f rootfs -o - wait`
 
 // stream is the output that stands for stdout.
 const stream = "-"
 
 type pullOptions struct {
-	name     string
-	platform string
-	output   string
-	format   string
-	tag      string
-	restart  bool
-	registry registryFlags
-	transfer transferFlags
-	display  displayFlags
+	names        []string
+	from         string
+	platforms    []string
+	output       string
+	format       string
+	tag          string
+	trimIndex    bool
+	layers       string
+	compress     string
+	level        int
+	saveConfig   string
+	manifestOnly bool
+	keepGoing    bool
+	restart      bool
+	registry     registryFlags
+	transfer     transferFlags
+	display      displayFlags
 
-	given     func(flag string) bool
-	reference ref.Reference // name, parsed by validate
+	given      func(flag string) bool
+	references []ref.Reference // names, parsed by validate
 }
 
 func newPull(s streams) *cobra.Command {
 	var o pullOptions
 	cmd := &cobra.Command{
-		Use:         "pull IMAGE",
-		Short:       "Write an image as an archive that every loader accepts",
-		Long:        pullLong,
-		Example:     pullExample,
-		Annotations: map[string]string{"footer": pullFooter},
-		Args: func(_ *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
-				return usagef("which image? such as: davit pull alpine")
-			case 1:
-				return nil
-			default:
-				return usagef("one image at a time, but %d were given: %s", len(args), strings.Join(args, " "))
-			}
-		},
+		Use:               "pull IMAGE...",
+		Short:             "Write images as an archive, a layout, files or a root file system",
+		Long:              pullLong,
+		Example:           pullExample,
+		Annotations:       map[string]string{"footer": pullFooter},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.name = args[0]
-			if err := o.validate(s); err != nil {
+			o.names = args
+			if err := o.validate(cmd.Context(), s); err != nil {
 				return err
 			}
 			return o.run(cmd.Context(), s)
@@ -94,49 +107,66 @@ func newPull(s streams) *cobra.Command {
 func (o *pullOptions) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	addPlatform(cmd, &o.platform)
-	flags.StringVarP(&o.output, "output", "o", "", "`FILE` to write, - for stdout (default NAME_TAG.tar in the current directory)")
-	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive, in place of the one it was pulled by")
-	flags.StringVarP(&o.format, "format", "f", archiveFormat, "`FORMAT` to write; the one there is: archive")
+	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci, components, rootfs, files")
+	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout (default NAME_TAG and what the format adds)")
+	addPlatforms(cmd, &o.platforms)
+	flags.BoolVar(&o.trimIndex, "trim-index", false, "drop what was not taken from the index (its digest changes)")
+	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
+	flags.StringVar(&o.from, "from", "", "`FILE` that lists images, one a line, - for stdin")
+	flags.BoolVar(&o.keepGoing, "keep-going", false, "write what of several images can be had, and exit 1")
+	flags.StringVar(&o.layers, "layers", "", "re-encode the layers of an archive or layout: gzip, none (the manifest's digest changes)")
+	flags.StringVar(&o.compress, "compress", "", "`HOW` to compress a rootfs: none, gzip, zstd (default: as the output's name ends)")
+	flags.IntVar(&o.level, "level", 0, "`N` how hard to compress, gzip 1 to 9, zstd 1 to 19 (default: the fastest)")
+	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
+	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)
 	o.display.add(cmd)
 	o.given = flags.Changed
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{archiveFormat}, cobra.ShellCompDirectiveNoFileComp))
+	for flag, values := range map[string][]string{
+		"format":   formatNames(),
+		"layers":   {"gzip", "none"},
+		"compress": {"none", "gzip", "zstd"},
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 }
 
-func addPlatform(cmd *cobra.Command, platform *string) {
-	cmd.Flags().StringVarP(platform, "platform", "p", "", "`OS/ARCH[/VARIANT]` to take, such as linux/arm64 (default: this machine's)")
+func formatNames() []string {
+	var names []string
+	for _, f := range davit.Formats() {
+		names = append(names, string(f))
+	}
+	return names
+}
+
+func addPlatforms(cmd *cobra.Command, platforms *[]string) {
+	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` to take, such as linux/arm64; several with commas, or all (default: this machine's)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
-		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64"},
+		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
 		cobra.ShellCompDirectiveNoFileComp))
 }
 
 // validate finds what is wrong with the command line before any request is made.
-func (o *pullOptions) validate(s streams) error {
-	var err error
-	if o.reference, err = ref.Parse(o.name); err != nil {
-		return usageError{err}
-	}
-	if err := validatePlatform(o.platform, o.given("platform")); err != nil {
+func (o *pullOptions) validate(ctx context.Context, s streams) error {
+	if err := o.list(ctx, s); err != nil {
 		return err
 	}
-	if o.format != archiveFormat {
-		return usagef("--format %q: the format there is: %s", o.format, archiveFormat)
-	}
-	if o.given("tag") {
-		if _, err := ref.ParseName(o.tag); err != nil {
-			return usagef("--tag: %w", err)
+	for _, name := range o.names {
+		r, err := ref.Parse(name)
+		if err != nil {
+			return usageError{err}
 		}
+		o.references = append(o.references, r)
 	}
-	if err := validateOutput(o.output, o.given("output")); err != nil {
+	if err := o.validateFlags(); err != nil {
 		return err
 	}
 	if o.output == stream && isTerminal(s.out) {
-		return usagef("an archive is not written to a terminal: add | docker load, or choose a file with -o FILE")
+		return usagef("the %s is not written to a terminal: pipe it into a program, docker load for one, or choose a file with -o FILE", o.format)
 	}
-	for _, err := range []error{o.registry.validate(o.reference), o.transfer.validate(), o.display.validate()} {
+	for _, err := range []error{o.registry.validate(o.references), o.transfer.validate(), o.display.validate()} {
 		if err != nil {
 			return err
 		}
@@ -144,13 +174,104 @@ func (o *pullOptions) validate(s streams) error {
 	return nil
 }
 
-// validateOutput refuses what cannot be a file's name.
-func validateOutput(path string, given bool) error {
+// list adds the images of --from.
+func (o *pullOptions) list(ctx context.Context, s streams) error {
+	switch {
+	case o.given("from") && o.from == "":
+		return usagef("--from is empty")
+	case o.from == stream && o.registry.passwordStdin:
+		return usagef("--from - and --password-stdin both want stdin")
+	case o.from != "":
+		names, err := readList(ctx, o.from, s.in)
+		if err != nil {
+			return err
+		}
+		o.names = append(o.names, names...)
+	}
+	if len(o.names) == 0 {
+		return usagef("which image? such as: davit pull alpine")
+	}
+	return nil
+}
+
+// directory tells whether the format is one.
+func (o *pullOptions) directory() bool {
+	return slices.Contains([]string{string(davit.OCI), string(davit.Components), string(davit.Files)}, o.format)
+}
+
+func (o *pullOptions) validateFlags() error {
+	if !slices.Contains(formatNames(), o.format) {
+		return usagef("--format %q: want %s", o.format, strings.Join(formatNames(), ", "))
+	}
+	for _, flag := range []string{"platform", "tag", "layers", "compress", "save-config"} {
+		if o.given(flag) && o.value(flag) == "" {
+			return usagef("--%s is empty", flag)
+		}
+	}
+	if o.given("level") && o.level < 1 {
+		return usagef("--level %d: want 1 or more", o.level)
+	}
+	if o.given("tag") {
+		if _, err := ref.ParseName(o.tag); err != nil {
+			return usagef("--tag: %w", err)
+		}
+	}
+	if err := validateOutput(o.output, o.given("output"), o.directory()); err != nil {
+		return err
+	}
+	distinct := map[ref.Reference]bool{}
+	for _, r := range o.references {
+		distinct[r] = true
+	}
+	opts := o.library()
+	if o.output == stream {
+		opts.Output, opts.Stream = "", io.Discard
+	}
+	if err := opts.Validate(len(distinct)); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// value is a flag's value as text.
+func (o *pullOptions) value(flag string) string {
+	return map[string]string{
+		"platform": strings.Join(o.platforms, ","), "tag": o.tag, "layers": o.layers,
+		"compress": o.compress, "save-config": o.saveConfig,
+	}[flag]
+}
+
+// library is what the flags ask of the library, without what comes of running.
+func (o *pullOptions) library() davit.PullOptions {
+	return davit.PullOptions{
+		Platforms:    o.platforms,
+		TrimIndex:    o.trimIndex,
+		Format:       davit.Format(o.format),
+		Output:       o.output,
+		Tag:          o.tag,
+		Layers:       davit.Compression(o.layers),
+		ManifestOnly: o.manifestOnly,
+		Compress:     davit.Compression(o.compress),
+		Level:        o.level,
+		SaveConfig:   o.saveConfig,
+		KeepGoing:    o.keepGoing,
+		Restart:      o.restart,
+		Transfer:     o.transfer.options(),
+	}
+}
+
+// validateOutput refuses what cannot be the output's name.
+func validateOutput(path string, given, directory bool) error {
 	switch {
 	case !given || path == stream:
 		return nil
 	case path == "":
 		return usagef("--output is empty")
+	case directory:
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			return usagef("--output %s is no directory", path)
+		}
+		return nil
 	case strings.HasSuffix(path, "/") || strings.HasSuffix(path, string(os.PathSeparator)):
 		return usagef("--output %s is a directory: name a file in it", path)
 	}
@@ -161,22 +282,17 @@ func validateOutput(path string, given bool) error {
 }
 
 func (o *pullOptions) run(ctx context.Context, s streams) error {
-	registryOptions, err := o.registry.options(ctx, s, o.reference)
-	if err != nil {
+	opts := o.library()
+	var err error
+	if opts.Registry, err = o.registry.options(ctx, s, o.references); err != nil {
 		return err
 	}
-	registryOptions.Retries = o.transfer.metadataRetries()
-	shown := o.display.open(s.err)
-	registryOptions.Trace = shown.trace
-	opts := davit.PullOptions{
-		Platform: o.platform,
-		Output:   o.output,
-		Tag:      o.tag,
-		Restart:  o.restart,
-		Registry: registryOptions,
-		Transfer: o.transfer.options(),
-		Events:   shown.events,
+	opts.Registry.Retries = o.transfer.metadataRetries()
+	if opts.Format == davit.Rootfs || opts.Format == davit.Files {
+		defer saveMemory()()
 	}
+	shown := o.display.open(s.err)
+	opts.Registry.Trace = shown.trace
 	var fetching atomic.Bool
 	opts.Events = func(e image.Event) {
 		if e.Kind == image.EventPlanned {
@@ -189,20 +305,48 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 		opts.Output, opts.Stream = "", s.out
 		results = s.err
 	}
-	result, err := davit.Pull(ctx, o.name, opts)
+	written, err := davit.PullAll(ctx, o.names, opts)
 	shown.Close()
+	for _, result := range written {
+		if err := printResult(results, result, o.display.json); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return explain(ctx, err, circumstances{
-			registry:  o.reference.Registry,
+			registry:  o.oneRegistry(),
 			resumable: opts.Stream == nil,
 			fetching:  fetching.Load(),
 		})
 	}
-	return printResult(results, result, o.display.json)
+	return nil
+}
+
+// treeGC is how much garbage the tree of a file system lives with, in percent
+// of itself: it is large, and lives until the end.
+const treeGC = 25
+
+// saveMemory trades some time for memory, unless the user has set GOGC, until
+// the function that it returns is called.
+func saveMemory() (restore func()) {
+	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	before := debug.SetGCPercent(treeGC)
+	return func() { debug.SetGCPercent(before) }
+}
+
+// oneRegistry is the images' registry, where it is one.
+func (o *pullOptions) oneRegistry() string {
+	if hosts := registries(o.references); len(hosts) == 1 {
+		return hosts[0]
+	}
+	return ""
 }
 
 // printResult prints one line: the path ("-" for a stream), a tab,
-// reference@digest; or the result's JSON.
+// reference@digest, and where the output is a layer's own bytes another tab
+// and the layer's digest; or the result's JSON.
 func printResult(w io.Writer, result davit.PullResult, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, result)
@@ -212,7 +356,11 @@ func printResult(w io.Writer, result davit.PullResult, asJSON bool) error {
 		path = stream
 	}
 	reference, _, _ := strings.Cut(result.Reference, "@")
-	if _, err := fmt.Fprintf(w, "%s\t%s@%s\n", path, reference, result.Digest); err != nil {
+	line := fmt.Sprintf("%s\t%s@%s", path, reference, result.Digest)
+	if result.Layer != "" {
+		line += "\t" + result.Layer
+	}
+	if _, err := fmt.Fprintln(w, line); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"strconv"
@@ -27,7 +28,7 @@ type tarEntry struct {
 }
 
 func readTar(ts *testscript.TestScript, path string) []tarEntry {
-	r := tar.NewReader(strings.NewReader(ts.ReadFile(path)))
+	r := tar.NewReader(bytes.NewReader(decompress(ts, []byte(ts.ReadFile(path)))))
 	var entries []tarEntry
 	for {
 		h, err := r.Next()
@@ -62,6 +63,24 @@ func listdir(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// filedigest FILE DIGEST: the file has that digest.
+func filedigest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: filedigest FILE DIGEST")
+	}
+	if got := digest.Digest(args[1]).Algorithm().FromString(ts.ReadFile(args[0])); got.String() != args[1] {
+		ts.Fatalf("%s has the digest %s, want %s", args[0], got, args[1])
+	}
+}
+
+// expand FILE puts the values of $VARIABLES into a file.
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: expand FILE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o666))
+}
+
 // tarlist FILE prints the names in a tar, one a line.
 func tarlist(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
@@ -84,18 +103,57 @@ func tarcat(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = ts.Stdout().Write(body)
 }
 
-// tarverify FILE checks what every loader relies on: each blob has the digest
-// that is its name; manifest.json names a config and layers that are there, and
-// each layer's content has the config's diffID; index.json leads to the same.
+// tarverify FILE [N] checks what every loader relies on, in an archive of N
+// images (one): each blob has the digest that is its name; manifest.json names
+// configs and layers that are there, and each layer's content has the config's
+// diffID; index.json leads to the same.
 func tarverify(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: tarverify FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: tarverify FILE [N]")
 	}
 	entries := readTar(ts, args[0])
+	images := verifyLayout(ts, entries, args[1:])
+	var docker []struct {
+		Config string
+		Layers []string
+	}
+	unmarshal(ts, entries, "manifest.json", &docker)
+	if len(docker) != images {
+		ts.Fatalf("manifest.json names %d images, want %d", len(docker), images)
+	}
+	for _, d := range docker {
+		verifyLayers(ts, entries, d.Config, d.Layers)
+	}
+}
+
+// layoutverify DIR [N] checks the same of an image layout of N images.
+func layoutverify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: layoutverify DIR [N]")
+	}
+	var entries []tarEntry
+	top := os.DirFS(ts.MkAbs(args[0]))
+	ts.Check(fs.WalkDir(top, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := fs.ReadFile(top, name)
+		entries = append(entries, tarEntry{&tar.Header{Name: name}, body})
+		return err
+	}))
+	verifyLayout(ts, entries, args[1:])
+}
+
+// verifyLayout checks the blobs and index.json of so many images.
+func verifyLayout(ts *testscript.TestScript, entries []tarEntry, count []string) (images int) {
+	images = 1
+	if len(count) > 0 {
+		images = int(size(ts, count[0]))
+	}
 	seen := map[string]bool{}
 	for _, e := range entries {
 		if seen[e.header.Name] {
-			ts.Fatalf("%s stands in the tar twice", e.header.Name)
+			ts.Fatalf("%s is there twice", e.header.Name)
 		}
 		seen[e.header.Name] = true
 		name, ok := strings.CutPrefix(e.header.Name, "blobs/")
@@ -108,39 +166,102 @@ func tarverify(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("blob %s has the digest %s", d, got)
 		}
 	}
-	var docker []struct {
-		Config string
-		Layers []string
+	var layout ocispec.ImageLayout
+	unmarshal(ts, entries, "oci-layout", &layout)
+	if layout.Version != ocispec.ImageLayoutVersion {
+		ts.Fatalf("oci-layout is of version %q", layout.Version)
 	}
-	unmarshal(ts, entries, "manifest.json", &docker)
-	if len(docker) != 1 {
-		ts.Fatalf("manifest.json names %d images, want 1", len(docker))
+	var index ocispec.Index
+	unmarshal(ts, entries, "index.json", &index)
+	for _, d := range index.Manifests {
+		verifyManifest(ts, entries, d)
 	}
+	if len(index.Manifests) != images {
+		ts.Fatalf("index.json names %d images, want %d", len(index.Manifests), images)
+	}
+	return images
+}
+
+// blobFile is a digest's file in a layout.
+func blobFile(d digest.Digest) string {
+	return "blobs/" + strings.Replace(d.String(), ":", "/", 1)
+}
+
+// verifyManifest checks that what a manifest names is there; of an index at
+// least one manifest is.
+func verifyManifest(ts *testscript.TestScript, entries []tarEntry, d ocispec.Descriptor) {
+	var doc struct {
+		ocispec.Manifest
+		Manifests []ocispec.Descriptor
+	}
+	unmarshal(ts, entries, blobFile(d.Digest), &doc)
+	if body, _ := find(entries, blobFile(d.Digest)); int64(len(body)) != d.Size {
+		ts.Fatalf("%s has %d bytes, its descriptor says %d", d.Digest, len(body), d.Size)
+	}
+	if doc.Manifests == nil {
+		var layers []string
+		for _, l := range doc.Layers {
+			if body, ok := find(entries, blobFile(l.Digest)); !ok || int64(len(body)) != l.Size {
+				ts.Fatalf("the layer %s of %s is not there, or not of its size", l.Digest, d.Digest)
+			}
+			layers = append(layers, blobFile(l.Digest))
+		}
+		verifyLayers(ts, entries, blobFile(doc.Config.Digest), layers)
+		return
+	}
+	present := 0
+	for _, inner := range doc.Manifests {
+		if _, ok := find(entries, blobFile(inner.Digest)); ok {
+			verifyManifest(ts, entries, inner)
+			present++
+		}
+	}
+	if present == 0 {
+		ts.Fatalf("of the index %s no manifest is there", d.Digest)
+	}
+}
+
+// verifyLayers checks that the layers are there, and have the diffIDs that an
+// image's config tells.
+func verifyLayers(ts *testscript.TestScript, entries []tarEntry, configName string, layers []string) {
 	var config ocispec.Image
-	unmarshal(ts, entries, docker[0].Config, &config)
-	if len(docker[0].Layers) != len(config.RootFS.DiffIDs) {
-		ts.Fatalf("%d layers, but %d diffIDs", len(docker[0].Layers), len(config.RootFS.DiffIDs))
+	unmarshal(ts, entries, configName, &config)
+	if len(config.RootFS.DiffIDs) == 0 {
+		return // no image's
 	}
-	for i, l := range docker[0].Layers {
+	if len(layers) != len(config.RootFS.DiffIDs) {
+		ts.Fatalf("%d layers, but %d diffIDs", len(layers), len(config.RootFS.DiffIDs))
+	}
+	for i, l := range layers {
 		body, ok := find(entries, l)
 		if !ok {
-			ts.Fatalf("manifest.json names %s, which is not there", l)
+			ts.Fatalf("%s is named, but not there", l)
 		}
 		if got := digest.FromBytes(decompress(ts, body)); got != config.RootFS.DiffIDs[i] {
 			ts.Fatalf("the content of %s has the diffID %s, want %s", l, got, config.RootFS.DiffIDs[i])
 		}
 	}
-	var layout ocispec.ImageLayout
-	unmarshal(ts, entries, "oci-layout", &layout)
-	var index ocispec.Index
-	unmarshal(ts, entries, "index.json", &index)
-	for _, m := range index.Manifests {
-		if !seen["blobs/"+strings.Replace(m.Digest.String(), ":", "/", 1)] {
-			ts.Fatalf("index.json names %s, which is not there", m.Digest)
-		}
+}
+
+// tartree FILE prints what is in a tar, compressed or not, a line each:
+//
+//	-rw-r--r-- 0/0 5 etc/motd
+//	lrwxrwxrwx 0/0 0 var/run -> /run
+func tartree(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tartree FILE")
 	}
-	if len(index.Manifests) == 0 {
-		ts.Fatalf("index.json names nothing")
+	for _, e := range readTar(ts, args[0]) {
+		h := e.header
+		mode := h.FileInfo().Mode().String()
+		target := ""
+		switch h.Typeflag {
+		case tar.TypeSymlink:
+			mode, target = "l"+mode[1:], " -> "+h.Linkname
+		case tar.TypeLink:
+			mode, target = "h"+mode[1:], " = "+h.Linkname
+		}
+		_, _ = fmt.Fprintf(ts.Stdout(), "%s %d/%d %d %s%s\n", mode, h.Uid, h.Gid, h.Size, h.Name, target)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"archive/tar"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -19,6 +20,10 @@ const imageUsage = `usage:
 	image push NAME REPOSITORY:TAG [WORD…]    an image
 	image index NAME REPOSITORY:TAG platforms=P,P… [attestations] [WORD…]
 	                                          an index of images that differ by platform
+	image tree NAME REPOSITORY:TAG FILE,FILE… [WORD…]
+	                                          an image whose layers are described by files:
+	                                          a line "dir NAME", "file NAME TEXT", "link NAME TARGET",
+	                                          "symlink NAME TARGET", "device NAME" each
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
 	image many NAME REPOSITORY:TAG N             an image with N layers
@@ -28,9 +33,10 @@ words:
 	platform=P       (default linux on this machine's architecture)
 	zstd, plain      the layers' compression (default gzip)
 	docker           Docker's media types
+	label=KEY:VALUE  of the config
 	sha512           digests
 sets $DIGEST (what the tag names), $MANIFEST, $CONFIG, $LAYER0, $LAYER1, … and
-their sizes $MANIFEST_SIZE, … For an index: of the first image, and for each
+their sizes $MANIFEST_SIZE, … and digits $MANIFEST_HEX, … For an index: of the first image, and for each
 image $MANIFEST0, $MANIFEST1, …`
 
 // lastPushed is the image pushed last, for faults.
@@ -71,6 +77,7 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		d := r.AddBlob([]byte(content))
 		ts.Setenv("BLOB", d.Digest.String())
 		ts.Setenv("BLOB_SIZE", fmt.Sprint(d.Size))
+		ts.Setenv("BLOB_HEX", d.Digest.Encoded())
 		return
 	}
 	repository, tag := args[0], ""
@@ -107,7 +114,22 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		setImage(ts, p.Images[0])
 		for i, img := range p.Images {
 			ts.Setenv(fmt.Sprintf("MANIFEST%d", i), img.Manifest.Digest.String())
+			ts.Setenv(fmt.Sprintf("MANIFEST%d_HEX", i), img.Manifest.Digest.Encoded())
 		}
+	case "tree":
+		rest := options(args[2:])
+		img := imageOf(ts, rest)
+		compression := img.Layers[0].Compression
+		unknown(ts, rest)
+		img.Layers = nil
+		for _, file := range strings.Split(args[1], ",") {
+			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: compression})
+		}
+		p := r.Push(repository, tag, img)
+		s.last = lastPushed{image: p}
+		s.images[args[0]] = p.Size()
+		ts.Setenv("DIGEST", p.Manifest.Digest.String())
+		setImage(ts, p)
 	case "raw":
 		if len(args) != 3 {
 			ts.Fatalf(imageUsage)
@@ -138,6 +160,10 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 	if _, ok := take(rest, "sha512"); ok {
 		img.Algorithm = digest.SHA512
 	}
+	if v, ok := take(rest, "label"); ok {
+		key, value, _ := strings.Cut(v, ":")
+		img.Config.Labels = map[string]string{key: value}
+	}
 	compression := registrytest.Gzip
 	if _, ok := take(rest, "zstd"); ok {
 		compression = registrytest.Zstd
@@ -160,6 +186,31 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 		img.Layers = append(img.Layers, layer)
 	}
 	return img
+}
+
+// describedFiles are the entries that a text describes.
+func describedFiles(ts *testscript.TestScript, file string) []registrytest.File {
+	var files []registrytest.File
+	for _, line := range strings.Split(ts.ReadFile(file), "\n") {
+		kind, rest, _ := strings.Cut(line, " ")
+		name, value, _ := strings.Cut(rest, " ")
+		switch kind {
+		case "":
+		case "dir":
+			files = append(files, registrytest.Dir(name))
+		case "file":
+			files = append(files, registrytest.Text(name, value))
+		case "link":
+			files = append(files, registrytest.Hardlink(name, value))
+		case "symlink":
+			files = append(files, registrytest.Symlink(name, value))
+		case "device":
+			files = append(files, registrytest.File{Header: tar.Header{Name: name, Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}})
+		default:
+			ts.Fatalf("%s: no kind of file: %q", file, line)
+		}
+	}
+	return files
 }
 
 // hostPlatform is this machine's, as an image's author writes it.
@@ -191,6 +242,7 @@ func setImage(ts *testscript.TestScript, p registrytest.Pushed) {
 	set := func(name string, d image.Descriptor) {
 		ts.Setenv(name, d.Digest.String())
 		ts.Setenv(name+"_SIZE", fmt.Sprint(d.Size))
+		ts.Setenv(name+"_HEX", d.Digest.Encoded())
 	}
 	set("MANIFEST", p.Manifest)
 	set("CONFIG", p.Config)

@@ -24,7 +24,7 @@ import (
 //
 //	registry …     run registries with faults, and ask what they served (script_registry_test.go)
 //	image …        make images and push them (script_image_test.go)
-//	listdir, tarlist, tarcat, tarverify, json …  look into files (script_files_test.go)
+//	listdir, tarlist, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
@@ -39,19 +39,23 @@ func TestScripts(t *testing.T) {
 		Setup:              setup,
 		Condition:          condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"registry":  registryCommand,
-			"image":     imageCommand,
-			"listdir":   listdir,
-			"tarlist":   tarlist,
-			"tarcat":    tarcat,
-			"tarverify": tarverify,
-			"json":      jsonCommand,
-			"fill":      fill,
-			"exits":     exits,
-			"signal":    signalCommand,
-			"exitcode":  exitcode,
-			"waitfile":  waitfile,
-			"basicauth": basicauth,
+			"registry":     registryCommand,
+			"image":        imageCommand,
+			"listdir":      listdir,
+			"tarlist":      tarlist,
+			"tarcat":       tarcat,
+			"tarverify":    tarverify,
+			"tartree":      tartree,
+			"layoutverify": layoutverify,
+			"json":         jsonCommand,
+			"filedigest":   filedigest,
+			"expand":       expand,
+			"fill":         fill,
+			"exits":        exits,
+			"signal":       signalCommand,
+			"exitcode":     exitcode,
+			"waitfile":     waitfile,
+			"basicauth":    basicauth,
 		},
 	})
 }

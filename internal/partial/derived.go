@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/davit-cli/davit/internal/atomicfile"
 )
 
 // derivedName is what the output is called until it is whole, where it is not
@@ -24,8 +26,13 @@ func (p *Partial) CommitDerived() error {
 	if err := p.replace(); err != nil {
 		return fmt.Errorf("replace %s: %w", p.output, err)
 	}
-	_ = syncDir(filepath.Dir(p.output)) // as in Commit
-	if err := errors.Join(p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
+	atomicfile.SyncDir(filepath.Dir(p.output))
+	return p.Discard()
+}
+
+// Discard removes the partial with all that is in it, in place of a commit.
+func (p *Partial) Discard() error {
+	if err := errors.Join(os.RemoveAll(p.Derived()), p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
 	p.data, p.journal = nil, nil

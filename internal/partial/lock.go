@@ -1,9 +1,12 @@
 package partial
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gofrs/flock"
 )
@@ -22,11 +25,12 @@ const acquireTries = 100
 // where another process has it. A directory that another user could have
 // prepared, with links in it that lead elsewhere, is refused.
 func acquire(dir, path string) (*lock, error) {
+	var gone error
 	for range acquireTries {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
-			return nil, err
-		}
-		if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		if err := makeDir(dir); os.IsExist(err) || os.IsNotExist(err) {
+			gone = err
+			continue // another process has removed the parent, which was empty
+		} else if err != nil {
 			return nil, err
 		}
 		if info, err := os.Lstat(dir); os.IsNotExist(err) {
@@ -57,8 +61,45 @@ func acquire(dir, path string) (*lock, error) {
 			return nil, fmt.Errorf("unlock %s: %w", path, err)
 		}
 	}
+	if gone != nil {
+		return nil, gone
+	}
 	return nil, fmt.Errorf("lock %s: it cannot be opened: remove %s, or choose another output", path, dir)
 }
+
+// makeDir makes the partial's directory where it is missing, with its parents.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		return err
+	}
+	return nil
+}
+
+// Lock waits until no other process has the lock in the directory dir, and
+// takes it. The directory is made, with its parents. The caller ends with
+// unlock, which removes the directory but none of its parents.
+func Lock(ctx context.Context, dir string) (unlock func() error, err error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
+		l, err := acquire(dir, filepath.Join(dir, lockName))
+		if err == nil {
+			return func() error { return l.remove(dir) }, nil
+		}
+		if !errors.Is(err, ErrLocked) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// maxPause is how long Lock waits at most before it looks again.
+const maxPause = 20 * time.Millisecond
 
 // stands tells whether the locked file is still the one at the path.
 func (l *lock) stands() bool {

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/atomicfile"
 )
 
 // Suffix is what a partial is called after its output.
@@ -67,8 +68,9 @@ func Open(output string, slots []Slot, size int64, restart bool) (*Partial, erro
 	return OpenIn(output+Suffix, output, slots, size, restart)
 }
 
-// OpenIn is Open with the partial's directory where the caller wants it, on
-// the file system of the output.
+// OpenIn is Open with the partial in a directory of the caller's choice, on
+// the same file system as the output. Its parents are made, and stay; those of
+// the output are the caller's to make.
 func OpenIn(dir, output string, slots []Slot, size int64, restart bool) (*Partial, error) {
 	p := &Partial{output: output, dir: dir, slots: slots}
 	var err error
@@ -301,9 +303,8 @@ func (p *Partial) Commit() error {
 	if err := os.Rename(p.path(dataName), p.output); err != nil {
 		return fmt.Errorf("replace %s: %w", p.output, err)
 	}
-	// The output stands there now, whatever a directory makes of being synced:
-	// some file systems, and directories that may not be read, refuse.
-	_ = syncDir(filepath.Dir(p.output))
+	// The output stands there now, whatever a directory makes of being synced.
+	atomicfile.SyncDir(filepath.Dir(p.output))
 	if err := errors.Join(p.journal.Close(), p.discard(journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
@@ -338,6 +339,24 @@ func (p *Partial) Close() error {
 		p.lock = nil
 	}
 	return errors.Join(errs...)
+}
+
+// Remove removes the partial in a directory, that an earlier run has left. It
+// does nothing where there is none. The error is ErrLocked where another
+// process has it.
+func Remove(dir string) error {
+	if _, err := os.Lstat(dir); os.IsNotExist(err) {
+		return nil
+	}
+	p := &Partial{dir: dir}
+	var err error
+	if p.lock, err = acquire(dir, p.path(lockName)); err != nil {
+		return err
+	}
+	if err := p.discard(dataName, journalName, oldDataName, oldJournalName); err != nil {
+		return errors.Join(err, p.lock.release())
+	}
+	return p.lock.remove(dir)
 }
 
 // flushStep is how many bytes are written before they are sent on their way.

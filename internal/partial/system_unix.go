@@ -3,7 +3,6 @@
 package partial
 
 import (
-	"errors"
 	"os"
 	"syscall"
 
@@ -45,12 +44,3 @@ const noFollow = syscall.O_NOFOLLOW
 
 // markSparse has nothing to do: files are sparse.
 func markSparse(*os.File) error { return nil }
-
-// syncDir makes a rename in the directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -46,6 +46,3 @@ func markSparse(f *os.File) error {
 	_ = windows.DeviceIoControl(windows.Handle(f.Fd()), fsctlSetSparse, nil, 0, nil, 0, &n, nil)
 	return nil
 }
-
-// syncDir has nothing to do: Windows knows no sync of directories.
-func syncDir(string) error { return nil }

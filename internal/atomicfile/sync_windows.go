@@ -1,0 +1,4 @@
+package atomicfile
+
+// SyncDir has nothing to do: Windows knows no sync of directories.
+func SyncDir(string) {}

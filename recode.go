@@ -1,0 +1,171 @@
+package davit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/davit-cli/davit/archive"
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/layout"
+	"github.com/davit-cli/davit/recode"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// mustRecode says whether layers are to be re-encoded.
+func (p *pull) mustRecode(images []image.Image) bool {
+	return p.opts.Layers != "" && slices.ContainsFunc(images, func(img image.Image) bool {
+		return len(recode.Plan(img, p.layers())) > 0
+	})
+}
+
+func (p *pull) layers() recode.Compression {
+	if p.opts.Layers == None {
+		return recode.None
+	}
+	return recode.Gzip
+}
+
+// recode writes images with layers that are re-encoded, once they are fetched
+// into a spool.
+func (p *pull) recode(ctx context.Context, w written) (written, error) {
+	todo, err := items(w.images)
+	if err != nil {
+		return w, err
+	}
+	if p.opts.Format == OCI {
+		return p.recodeLayout(ctx, w, todo)
+	}
+	return p.recodeArchive(ctx, w, todo)
+}
+
+// recodeArchive appends blob after blob to the archive: the sizes of the
+// layers are not known before.
+func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Item) (written, error) {
+	dir := ""
+	if p.opts.Stream == nil {
+		var err error
+		if w.path, err = outputFile(w.path); err != nil {
+			return w, err
+		}
+		dir = w.path + partial.Suffix
+	}
+	s, err := p.openSpool(dir, w.path, blobsOf(todo))
+	if err != nil {
+		return w, err
+	}
+	defer func() { _ = s.close() }() // what it might lose, the next run fetches again
+	if w.stats, err = s.fill(ctx, todo, p.transfer()); err != nil {
+		return w, p.pulling(w.images, err)
+	}
+	file, err := os.OpenFile(s.Derived(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return w, err
+	}
+	w.images, w.size, err = p.appendAll(ctx, file, s, w.images)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return w, err
+	}
+	if p.opts.Stream != nil {
+		return w, nil
+	}
+	if err := s.CommitDerived(); err != nil {
+		return w, fmt.Errorf("finish %s: %w", w.path, err)
+	}
+	return w, nil
+}
+
+// appendAll writes the archive into the file, and on to the stream where there
+// is one.
+func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []image.Image) ([]image.Image, int64, error) {
+	out := archive.NewAppend(file)
+	derived, err := recode.Images(ctx, images, p.layers(), s.open, out, p.recoding())
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := out.Finish(derived...); err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	if p.opts.Stream != nil {
+		_, err = io.Copy(p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
+		return derived, info.Size(), err
+	}
+	return derived, info.Size(), file.Sync()
+}
+
+// recodeLayout fetches what stays as it is into the layout itself, and the
+// rest into a spool beside the layout's other blobs under way.
+func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item) (written, error) {
+	out, err := layout.Create(w.path, w.images, layout.Options{Restart: p.opts.Restart, Events: p.opts.Events})
+	if err != nil {
+		return w, err
+	}
+	defer func() { _ = out.Close() }() // what it might lose, the next run fetches again
+	planned := map[string]bool{}
+	for _, img := range w.images {
+		for _, d := range recode.Plan(img, p.layers()) {
+			planned[d.Digest.String()] = true
+		}
+	}
+	var kept, changed []transfer.Item
+	for _, item := range todo {
+		if planned[item.Blob.Digest.String()] {
+			changed = append(changed, item)
+		} else {
+			kept = append(kept, item)
+		}
+	}
+	if w.stats, err = p.fill(ctx, out, kept); err != nil {
+		return w, p.pulling(w.images, err)
+	}
+	name := "recode-" + w.images[0].Root().Digest.Encoded()[:12]
+	s, err := p.openSpool(filepath.Join(w.path, layout.PartialDir, name), filepath.Join(w.path, name), blobsOf(changed))
+	if err != nil {
+		return w, err
+	}
+	defer func() { _ = s.close() }()
+	stats, err := s.fill(ctx, changed, p.transfer())
+	w.stats.Fetched += stats.Fetched
+	if err != nil {
+		return w, p.pulling(w.images, err)
+	}
+	opts := p.recoding()
+	opts.Have = func(blob image.Descriptor) bool { return !planned[blob.Digest.String()] }
+	if w.images, err = recode.Images(ctx, w.images, p.layers(), s.open, out, opts); err != nil {
+		return w, err
+	}
+	out.Use(w.images)
+	if err := s.Discard(); err != nil {
+		return w, err
+	}
+	if err := out.Commit(ctx); err != nil {
+		return w, fmt.Errorf("finish %s: %w", w.path, err)
+	}
+	return w, nil
+}
+
+func (p *pull) recoding() recode.Options {
+	return recode.Options{Level: p.opts.Level, Events: p.opts.Events}
+}
+
+// open opens a blob of the spool, for reading it once.
+func (s *spool) open(_ context.Context, blob image.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(s.Place(blob.Digest), 0, blob.Size)), nil
+}
+
+func blobsOf(items []transfer.Item) []image.Descriptor {
+	var blobs []image.Descriptor
+	for _, item := range items {
+		blobs = append(blobs, item.Blob)
+	}
+	return blobs
+}

@@ -1,0 +1,56 @@
+package davit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/atomicfile"
+)
+
+// savedLayer is what a saved config tells of a layer.
+type savedLayer struct {
+	MediaType string `json:"mediaType"`
+	Size      int64  `json:"size"`
+	Digest    string `json:"digest"`
+}
+
+// saveConfig writes an image's config without history and rootfs, with what
+// its one layer is, or with the list of its layers where there are several.
+func saveConfig(path string, m image.Manifest) error {
+	var config map[string]json.RawMessage
+	if err := json.Unmarshal(m.Config.Bytes, &config); err != nil {
+		return fmt.Errorf("save the config: %w", err)
+	}
+	delete(config, "history")
+	delete(config, "rootfs")
+	var layers []savedLayer
+	for _, d := range m.Layers {
+		layers = append(layers, savedLayer{d.MediaType, d.Size, d.Digest.String()})
+	}
+	var told any = struct {
+		Layers []savedLayer `json:"layers"`
+	}{layers}
+	if len(layers) == 1 {
+		told = layers[0]
+	}
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	fields, err := json.Marshal(told)
+	if err == nil {
+		err = json.Unmarshal(fields, &config) // adds to what is there
+	}
+	if err == nil {
+		err = enc.Encode(config)
+	}
+	if err != nil {
+		return fmt.Errorf("save the config: %w", err)
+	}
+	if err := atomicfile.Write(path, out.Bytes()); err != nil {
+		return fmt.Errorf("save the config as %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package davit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// spool is where blobs wait that an output is derived from: the data of the
+// output's partial, which outlives a killed process. Of a stream it is a
+// directory of temporary files, which is gone in the end.
+type spool struct {
+	*partial.Partial
+	dir      string
+	temp     string
+	verified map[digest.Digest]chan struct{} // closed when the blob is
+}
+
+// openSpool opens the spool in dir of the output at path. A stream has
+// neither. The caller closes it, also after a commit.
+func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, error) {
+	s := &spool{dir: dir, verified: map[digest.Digest]chan struct{}{}}
+	if p.opts.Stream != nil {
+		var err error
+		if s.temp, err = os.MkdirTemp("", "davit-"); err != nil {
+			return nil, fmt.Errorf("make a spool: %w", err)
+		}
+		s.dir, path = filepath.Join(s.temp, "spool"), filepath.Join(s.temp, "output")
+	}
+	var slots []partial.Slot
+	var size int64
+	for _, blob := range blobs {
+		slots = append(slots, partial.Slot{Digest: blob.Digest, Size: blob.Size, Offset: size})
+		size += blob.Size
+		s.verified[blob.Digest] = make(chan struct{})
+	}
+	var err error
+	if s.Partial, err = partial.OpenIn(s.dir, path, slots, size, p.opts.Restart); err != nil {
+		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
+	}
+	if p.opts.Stream != nil {
+		p.note("%s of layers wait in %s until they are written", units.HumanSize(float64(size)), s.temp)
+	} else {
+		p.step("%s of layers wait in %s until the output is whole", units.HumanSize(float64(size)), s.dir)
+	}
+	return s, nil
+}
+
+func (s *spool) close() error { return errors.Join(s.Close(), s.removeTemp()) }
+
+func (s *spool) removeTemp() error {
+	if s.temp == "" {
+		return nil
+	}
+	return os.RemoveAll(s.temp)
+}
+
+// fill fetches the items into the spool.
+func (s *spool) fill(ctx context.Context, items []transfer.Item, opts transfer.Options) (transfer.Stats, error) {
+	for i, item := range items {
+		items[i].Place = s.Place(item.Blob.Digest)
+		items[i].Verified = func() error {
+			close(s.verified[item.Blob.Digest])
+			return nil
+		}
+	}
+	return transfer.Fetch(ctx, items, opts)
+}
+
+// wait returns once a blob is whole and verified.
+func (s *spool) wait(ctx context.Context, blob image.Descriptor) error {
+	select {
+	case <-s.verified[blob.Digest]:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,280 @@
+package davit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/davit-cli/davit/archive"
+	"github.com/davit-cli/davit/components"
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/layout"
+	"github.com/davit-cli/davit/ref"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// write writes the images in the format that was chosen. Of several images,
+// those that cannot be had are told by a *transfer.BlobsError.
+func (p *pull) write(ctx context.Context, images []image.Image) (written, error) {
+	w := written{images: images, path: p.opts.Output}
+	if p.opts.Stream == nil && w.path == "" {
+		w.path = DefaultOutput(images[0], p.opts)
+	}
+	var err error
+	switch {
+	case p.opts.Format == Rootfs || p.opts.Format == Files:
+		return p.flatten(ctx, w)
+	case p.mustRecode(images):
+		return p.recode(ctx, w)
+	case p.opts.Stream != nil:
+		w.size, w.stats, err = p.stream(ctx, images)
+		return w, err
+	}
+	out, err := p.create(&w)
+	if err != nil {
+		return w, err
+	}
+	defer func() { _ = out.Close() }() // what it might lose, the next run fetches again
+	todo, err := items(images)
+	if err != nil {
+		return w, err
+	}
+	if w.stats, err = p.fill(ctx, out, todo); err != nil {
+		return w, p.pulling(images, err)
+	}
+	if err := out.Commit(ctx); err != nil {
+		return w, fmt.Errorf("finish %s: %w", w.path, err)
+	}
+	return w, nil
+}
+
+// create begins the output, and settles its path and size.
+func (p *pull) create(w *written) (image.Output, error) {
+	switch p.opts.Format {
+	case OCI:
+		return layout.Create(w.path, w.images, layout.Options{Restart: p.opts.Restart, Events: p.opts.Events})
+	case Components:
+		return components.Create(w.path, w.images[0], components.Options{
+			ManifestOnly: p.opts.ManifestOnly, Restart: p.opts.Restart, Events: p.opts.Events,
+		})
+	}
+	plan, err := archive.NewLayout(w.images...)
+	if err != nil {
+		return nil, err
+	}
+	w.size = plan.Size()
+	if w.path, err = outputFile(w.path); err != nil {
+		return nil, err
+	}
+	return archive.Create(w.path, plan, p.opts.Restart)
+}
+
+// stream puts the archive into a writer, in order.
+func (p *pull) stream(ctx context.Context, images []image.Image) (int64, transfer.Stats, error) {
+	plan, err := archive.NewLayout(images...)
+	if err != nil {
+		return 0, transfer.Stats{}, err
+	}
+	items, err := items(images)
+	if err != nil {
+		return 0, transfer.Stats{}, err
+	}
+	out := archive.NewStream(p.opts.Stream, plan)
+	stats, err := transfer.Stream(ctx, items, p.opts.Transfer,
+		func(_ int, blob io.Reader) error { return out.Blob(blob) })
+	if err != nil {
+		return 0, stats, p.pulling(images, err)
+	}
+	return plan.Size(), stats, out.Close()
+}
+
+// pulling says of which image an error is, where there is only one.
+func (p *pull) pulling(images []image.Image, err error) error {
+	var blobs *transfer.BlobsError
+	if len(p.references) > 1 || errors.As(err, &blobs) {
+		return err
+	}
+	return fmt.Errorf("pull %s: %w", images[0].Reference, err)
+}
+
+// items are the blobs of all images, each once, in the order in which they are
+// first named, without places.
+func items(images []image.Image) ([]transfer.Item, error) {
+	var items []transfer.Item
+	at := map[digest.Digest]int{}
+	known := map[digest.Digest]int64{}
+	for _, img := range images {
+		for _, c := range img.Documents() {
+			known[c.Digest] = c.Size
+		}
+	}
+	for n, img := range images {
+		for _, blob := range img.Blobs() {
+			size, met := known[blob.Digest]
+			if met && size != blob.Size {
+				return nil, fmt.Errorf("pull %s: %w: blob %s has two sizes: %d and %d", img.Reference, image.ErrVerification, blob.Digest, size, blob.Size)
+			}
+			known[blob.Digest] = blob.Size
+			i, wanted := at[blob.Digest]
+			switch {
+			case wanted:
+				items[i].Wanted = append(items[i].Wanted, n)
+			case !met:
+				at[blob.Digest] = len(items)
+				items = append(items, transfer.Item{Blob: blob, Source: img.Source, Wanted: []int{n}})
+			}
+		}
+	}
+	return items, nil
+}
+
+// split tells the images that lack a blob from the others.
+func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []Failure, rest []image.Image) {
+	for _, img := range images {
+		i := slices.IndexFunc(err.Blobs, func(b transfer.BlobError) bool {
+			return slices.ContainsFunc(img.Blobs(), func(d image.Descriptor) bool { return d.Digest == b.Digest })
+		})
+		if i < 0 {
+			rest = append(rest, img)
+			continue
+		}
+		failed = append(failed, Failure{img.Reference.String(), fmt.Errorf("pull %s: %w", img.Reference, err.Blobs[i].Err)})
+	}
+	return failed, rest
+}
+
+const (
+	// maxPlaces is how many blobs are under way at once: each may take some
+	// open files.
+	maxPlaces = 1000
+	// pollBusy is how often a blob is looked for that another process fetches.
+	pollBusy = 100 * time.Millisecond
+)
+
+// fill fetches into the output what it does not have.
+func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item) (transfer.Stats, error) {
+	var sum transfer.Stats
+	for told := false; len(todo) > 0; {
+		n := min(len(todo), maxPlaces)
+		ready, busy, err := places(ctx, out, todo[:n])
+		if err != nil {
+			return sum, err
+		}
+		todo = append(busy, todo[n:]...)
+		if len(ready) > 0 {
+			stats, err := transfer.Fetch(ctx, ready, p.transfer())
+			sum.Fetched += stats.Fetched
+			sum.Resumed += stats.Resumed
+			if err != nil {
+				return sum, err
+			}
+			continue
+		}
+		if len(busy) == 0 {
+			continue
+		}
+		if !told {
+			p.note("waiting for another davit, which is fetching %d of the blobs", len(busy))
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return sum, context.Cause(ctx)
+		case <-time.After(pollBusy):
+		}
+	}
+	return sum, nil
+}
+
+// transfer is how blobs are fetched: of several images, one that cannot be had
+// does not keep the others.
+func (p *pull) transfer() transfer.Options {
+	opts := p.opts.Transfer
+	opts.KeepGoing = len(p.references) > 1
+	return opts
+}
+
+// places asks the output for the places of blobs: ready are those to be
+// fetched, busy those that another process is at. What is there already is in
+// neither.
+func places(ctx context.Context, out image.Output, todo []transfer.Item) (ready, busy []transfer.Item, err error) {
+	found := make([]image.Place, len(todo))
+	waits := make([]bool, len(todo))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.NumCPU()) // blobs that are there are hashed
+	for i, item := range todo {
+		group.Go(func() (err error) {
+			found[i], err = out.Place(ctx, item.Blob)
+			if waits[i] = errors.Is(err, image.ErrBusy); waits[i] {
+				err = nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	for i, item := range todo {
+		item.Place = found[i]
+		item.Verified = func() error { return out.Done(item.Blob) }
+		switch {
+		case waits[i]:
+			busy = append(busy, item)
+		case item.Place != nil:
+			ready = append(ready, item)
+		}
+	}
+	return ready, busy, nil
+}
+
+// saveUnknown saves what is no manifest among the components of the image.
+func (p *pull) saveUnknown(r ref.Reference, err error) error {
+	var unknown *image.UnknownError
+	if p.opts.Format != Components || !errors.As(err, &unknown) {
+		return err
+	}
+	dir := p.opts.Output
+	if dir == "" {
+		if r.Tag == "" && r.Digest == "" {
+			r = r.WithTag("latest")
+		}
+		dir = DefaultOutput(image.Image{Reference: r}, p.opts)
+	}
+	path, saveErr := components.SaveUnknown(dir, unknown.Content)
+	if saveErr != nil {
+		return errors.Join(err, saveErr)
+	}
+	return fmt.Errorf("%w; it is saved as %s", err, path)
+}
+
+// warn tells what some loaders will not make of the image.
+func (p *pull) warn(img image.Image) {
+	if p.opts.Format != Archive {
+		return
+	}
+	if img.IsArtifact() {
+		p.warning("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Manifests[0].Config.MediaType)
+	}
+	if img.Name.Tag == "" {
+		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Reference)
+	}
+	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "+zstd") }) {
+		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Reference)
+	}
+	for _, m := range img.Manifests {
+		for _, d := range append([]image.Descriptor{m.Descriptor, m.Config.Descriptor}, m.Layers...) {
+			if d.Digest.Algorithm() != "sha256" {
+				p.warning("%s has %s digests: only classic Docker and podman load such an archive", img.Reference, d.Digest.Algorithm())
+				return
+			}
+		}
+	}
+}
