@@ -87,7 +87,11 @@ func layersOf(layers ...[]entry) (made []registrytest.Layer) {
 func manyLayers(t testing.TB) registrytest.Image {
 	t.Helper()
 	long := strings.Repeat("long-", 50) // 250 bytes, of 255 that a name may have
-	deep := strings.Repeat("a-directory-that-is-deep/", 14)
+	deep, toDeep := "", []entry{dir("srv/deep")}
+	for range 14 {
+		deep += "a-directory-that-is-deep/"
+		toDeep = append(toDeep, dir("srv/deep/"+deep))
+	}
 	numbered := func(from, to int, content string) (files []entry) {
 		for i := from; i < to; i++ {
 			files = append(files, with(text(fmt.Sprintf("srv/many/%03d", i), fmt.Sprint(content, i)), mode(0o600+int64(i)%0o100)))
@@ -112,10 +116,10 @@ func manyLayers(t testing.TB) registrytest.Image {
 			with(text("srv/able", "x"), mode(0o755), attribute("security.capability", "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")),
 			with(text("srv/trusted", "x"), attribute("trusted.t", "t")),
 		},
-		[]entry{
-			text(long, "long"), dir("srv/deep"), text("srv/deep/"+deep+long, "deep"), symlink("srv/far", "/"+deep+"far"), hardlink("srv/near", "srv/deep/"+deep+long),
+		append(toDeep, []entry{
+			text(long, "long"), text("untold/x", "x"), text("srv/deep/"+deep+long, "deep"), symlink("srv/far", "/"+deep+"far"), hardlink("srv/near", "srv/deep/"+deep+long),
 			text("srv/größe", "NFC"), text("srv/größe", "NFD"), text("srv/файл 日本語 🚣", "x"), text("srv/ a b\t\n\\\"'$*", "odd"), text("srv/latin-\xe9", "no UTF-8"), text("srv/-rf", "x"),
-		},
+		}...),
 		append([]entry{dir("srv/many")}, numbered(0, 300, "first ")...),
 		append(append([]entry{dir("srv/many")}, numbered(100, 150, "second ")...), hidden("srv/many/007"), hidden("srv/many/299"), hidden("srv/many/none")),
 		[]entry{dir("opt"), dir("opt/app"), text("opt/app/a", "a1"), text("opt/app/b", "b1"), dir("opt/app/c"), text("opt/app/c/d", "d1"), dir("opt/lib"), text("opt/lib/x", "x1")},
