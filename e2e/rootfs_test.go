@@ -73,11 +73,12 @@ func asUmoci(t *testing.T, x flatImage) {
 		want[name] = line
 	}
 	dir := workDir(t)
-	files, archive := filepath.Join(dir, "files"), filepath.Join(dir, "rootfs.tar")
+	files, archive, untarred := filepath.Join(dir, "files"), filepath.Join(dir, "rootfs.tar"), filepath.Join(dir, "untarred")
 	run(t, davitCommand(t, "pull", "--quiet", x.name, "-f", "files", "-o", files))
 	run(t, davitCommand(t, "pull", "--quiet", x.name, "-f", "rootfs", "-o", archive))
 	same(t, "the directory", want, readTree(t, files))
-	same(t, "the tar", want, readTree(t, untar(t, archive)))
+	untar(t, archive, untarred)
+	same(t, "the tar", want, readTree(t, untarred))
 }
 
 // forms checks that the tar is the same in all compressions, in a file and
@@ -199,13 +200,14 @@ func savedConfig(t *testing.T, one, several string, layer ocispec.Descriptor, ma
 // rootfsRuns has Docker and chroot run programs of Debian's file system.
 func rootfsRuns(t *testing.T, name string) {
 	dir := workDir(t)
-	archive, files := filepath.Join(dir, "debian.tar"), filepath.Join(dir, "files")
+	archive, files, untarred := filepath.Join(dir, "debian.tar"), filepath.Join(dir, "files"), filepath.Join(dir, "untarred")
 	run(t, davitCommand(t, "pull", "--quiet", name, "-f", "rootfs", "-o", archive))
 	run(t, davitCommand(t, "pull", "--quiet", name, "-f", "files", "-o", files))
 	program := []string{"/bin/sh", "-c", "su --version && dpkg --verify && dpkg-query --show"}
 
+	untar(t, archive, untarred)
 	inFiles := run(t, exec.Command(debian(t, "chroot"), append([]string{files}, program...)...))
-	inTar := run(t, exec.Command(debian(t, "chroot"), append([]string{untar(t, archive)}, program...)...))
+	inTar := run(t, exec.Command(debian(t, "chroot"), append([]string{untarred}, program...)...))
 	if inFiles != inTar || !strings.Contains(inFiles, "\ndpkg\t") {
 		t.Errorf("in the directory it printed\n%s\nand in what tar unpacked\n%s", inFiles, inTar)
 	}

@@ -136,15 +136,13 @@ func orNothing(line string) string {
 
 // untar unpacks a tar as root into a new directory, with all that GNU tar can
 // restore.
-func untar(t testing.TB, archive string) (dir string) {
+func untar(t testing.TB, archive, dir string) {
 	t.Helper()
-	dir = filepath.Join(workDir(t), "untarred")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	run(t, exec.Command(debian(t, "tar"), "--extract", "--file", archive, "--directory", dir,
 		"--preserve-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*"))
-	return dir
 }
 
 // occupied is the room that a file, or a directory with all in it, takes on
