@@ -138,7 +138,7 @@ func manyLayers(t testing.TB) registrytest.Image {
 		[]entry{
 			with(text("srv/big-owner", "x"), owner(3_000_000_000, 2_100_000)), with(text("srv/old", "x"), at(-86400, 0)), with(text("srv/exact", "x"), at(1_500_000_000, 123_456_789)),
 			with(text("srv/later", "x"), at(4_102_444_800, 5)), with(symlink("srv/link-time", "x"), at(1_400_000_000, 987_654_321), owner(1, 1)), with(dir("srv/dir-time"), at(1_300_000_000, 1)),
-			entry{Header: tar.Header{Name: "srv/zeros"}, Body: slices.Concat([]byte("a"), make([]byte, 2_000_000), []byte("z"))}, noise,
+			{Header: tar.Header{Name: "srv/zeros"}, Body: slices.Concat([]byte("a"), make([]byte, 2_000_000), []byte("z"))}, noise,
 		},
 		[]entry{text("srv/noise", "quiet"), text("srv/dir-time/x", "x")},
 	)

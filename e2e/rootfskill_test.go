@@ -178,7 +178,7 @@ func (k killed) whileWriting(t *testing.T, bytes int64, pull []string) (open int
 	}
 	open = k.server.Stats().Open
 	_ = cmd.Process.Kill() // it may have ended; seen below
-	<-ended
+	_ = <-ended            // as it was killed
 	if cmd.ProcessState.Exited() {
 		t.Fatalf("davit ended before it was killed while it wrote\n%s", complaints.String())
 	}
