@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	if p.opts.Stream == nil && w.path == "" {
 		w.path = DefaultOutput(images[0], p.opts)
 	}
+	if p.opts.directory() {
+		w.path = filepath.Clean(w.path)
+	}
 	var err error
 	switch {
 	case p.opts.Format == Rootfs || p.opts.Format == Files:
@@ -46,6 +50,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	todo, err := items(images)
 	if err != nil {
 		return w, err
+	}
+	if p.opts.ManifestOnly {
+		todo = nil
 	}
 	if w.stats, err = p.fill(ctx, out, todo); err != nil {
 		return w, p.pulling(images, err)
