@@ -178,9 +178,8 @@ func (k killed) whileWriting(t *testing.T, bytes int64, pull []string) (open int
 	}
 	open = k.server.Stats().Open
 	_ = cmd.Process.Kill() // it may have ended; seen below
-	_ = <-ended            // as it was killed
-	if cmd.ProcessState.Exited() {
-		t.Fatalf("davit ended before it was killed while it wrote\n%s", complaints.String())
+	if err := <-ended; cmd.ProcessState.Exited() {
+		t.Fatalf("davit ended before it was killed while it wrote: %v\n%s", err, complaints.String())
 	}
 	if err := k.server.Await(t.Context(), func(now registrytest.Stats) bool { return now.Open == 0 }); err != nil {
 		t.Fatal(err)
