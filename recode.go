@@ -140,10 +140,12 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 	}
 	opts := p.recoding()
 	opts.Have = func(blob image.Descriptor) bool { return !planned[blob.Digest.String()] }
-	if w.images, err = recode.Images(ctx, w.images, p.layers(), s.open, out, opts); err != nil {
+	if w.images, err = recode.Images(ctx, w.images, p.layers(), s.open, &layoutSink{out, s}, opts); err != nil {
 		return w, err
 	}
-	out.Use(w.images)
+	if err := out.Derive(w.images); err != nil {
+		return w, err
+	}
 	if err := s.Discard(); err != nil {
 		return w, err
 	}
@@ -151,6 +153,28 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
 	}
 	return w, nil
+}
+
+// layoutSink makes re-encoded layers blobs of a layout.
+type layoutSink struct {
+	out *layout.Writer
+	*spool
+}
+
+// Blob is part of recode.Sink.
+func (s *layoutSink) Blob(write func(w io.Writer) (image.Descriptor, error)) error {
+	file, err := os.Create(s.Derived())
+	if err != nil {
+		return err
+	}
+	blob, err := write(file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return s.out.Adopt(blob, s.Derived())
 }
 
 func (p *pull) recoding() recode.Options {

@@ -47,6 +47,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	if err != nil {
 		return w, err
 	}
+	if p.opts.ManifestOnly {
+		todo = nil
+	}
 	if w.stats, err = p.fill(ctx, out, todo); err != nil {
 		return w, p.pulling(images, err)
 	}

@@ -120,8 +120,11 @@ func (v *resolver) open(c Content, depth int) ([]Descriptor, error) {
 }
 
 // leading are the indexes that lead to the manifests, each after the one that
-// it was met in.
+// it was met in: where all are wanted, all indexes.
 func (v *resolver) leading(manifests []Manifest) []Content {
+	if v.want.All {
+		return v.opened
+	}
 	lead := map[digest.Digest]bool{}
 	for _, m := range manifests {
 		for d, ok := v.parents[m.Digest]; ok && !lead[d]; d, ok = v.parents[d] {

@@ -81,7 +81,7 @@ func diffIDs(m image.Manifest) ([]digest.Digest, error) {
 // image that they belong to.
 func (r *recoder) image(ctx context.Context, img image.Image) (image.Image, error) {
 	if n := len(Plan(img, r.want)); n > 0 {
-		r.event(image.EventNote, "%s: %d layers are re-encoded as %s", img.Name, n, r.form())
+		r.event(image.EventNote, "%s: re-encoding layers as %s (%d)", img.Name, r.form(), n)
 	}
 	drop, gone, err := attestations(img, r.want)
 	if err != nil {

@@ -205,7 +205,7 @@ func (f *displayFlags) add(cmd *cobra.Command) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show warnings and errors only")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell each step")
 	flags.BoolVar(&f.debug, "debug", false, "tell each request and answer, without secrets")
-	flags.BoolVar(&f.json, "json", false, "print the result as one JSON object")
+	flags.BoolVar(&f.json, "json", false, "print results as JSON, an object a line")
 	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(
 		[]string{"auto", "bars", "plain", "json", "none"}, cobra.ShellCompDirectiveNoFileComp))
 }

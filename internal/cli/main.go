@@ -32,7 +32,8 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 }
 
 const rootLong = `davit takes container images out of registries without Docker and writes
-archives that docker load, podman load, ctr images import and skopeo accept.`
+them as archives that docker load, podman load, ctr images import and skopeo
+accept, as OCI layouts, as plain files, or as root file systems.`
 
 const rootExample = `  davit demo                              see it work, with no network
   davit pull alpine                       ./alpine_latest.tar

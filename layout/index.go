@@ -1,0 +1,188 @@
+package layout
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
+)
+
+// index is an index.json (OCI image-spec, image-layout.md, "index.json file").
+type index struct {
+	fields  object
+	entries []entry
+}
+
+// entry is one of its descriptors.
+type entry struct {
+	fields      object
+	annotations object
+	// fullName is the value of io.containerd.image.name, whoever wrote it.
+	fullName string
+	refName  string
+	// name is the full name of an entry that is davit's to name: its ref.name
+	// is the tag, the full name, or not there. Any other was chosen by
+	// somebody, and the entry stays as it is.
+	name *ref.Reference
+}
+
+// emptyIndex is the index.json of a new layout.
+const emptyIndex = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`
+
+func readIndex(b []byte) (*index, error) {
+	fields, err := readObject(b)
+	if err != nil {
+		return nil, err
+	}
+	var version int
+	var manifests []json.RawMessage
+	if err := fields.read("schemaVersion", &version); err != nil {
+		return nil, err
+	}
+	if version != 2 {
+		return nil, fmt.Errorf("its schemaVersion is %d, not 2", version)
+	}
+	if err := fields.read("manifests", &manifests); err != nil {
+		return nil, err
+	}
+	x := &index{fields: fields}
+	for i, raw := range manifests {
+		e, err := readEntry(raw)
+		if err != nil {
+			return nil, fmt.Errorf("its manifest %d: %w", i+1, err)
+		}
+		x.entries = append(x.entries, e)
+	}
+	return x, nil
+}
+
+func readEntry(raw json.RawMessage) (entry, error) {
+	fields, err := readObject(raw)
+	if err != nil {
+		return entry{}, err
+	}
+	e := entry{fields: fields}
+	var annotations json.RawMessage
+	if err := fields.read("annotations", &annotations); err != nil {
+		return entry{}, err
+	}
+	if annotations == nil || string(annotations) == "null" {
+		return e, nil
+	}
+	if e.annotations, err = readObject(annotations); err != nil {
+		return entry{}, fmt.Errorf("its annotations: %w", err)
+	}
+	if err := e.annotations.read(image.AnnotationImageName, &e.fullName); err != nil {
+		return entry{}, err
+	}
+	if err := e.annotations.read(ocispec.AnnotationRefName, &e.refName); err != nil {
+		return entry{}, err
+	}
+	if n, err := ref.Parse(e.fullName); err == nil && n.String() == e.fullName && (e.refName == "" || e.refName == n.Tag || e.refName == e.fullName) {
+		e.name = &n
+	}
+	return e, nil
+}
+
+// add puts images in, each in place of what has its full name.
+func (x *index) add(images []image.Image) error {
+	for _, img := range images {
+		raw, err := json.Marshal(img.Named(""))
+		if err != nil {
+			return err
+		}
+		e, err := readEntry(raw)
+		if err != nil {
+			return err
+		}
+		x.entries = slices.DeleteFunc(x.entries, func(o entry) bool { return o.fullName == e.fullName })
+		x.entries = append(x.entries, e)
+	}
+	return nil
+}
+
+// order puts davit's entries behind the others, which keep their order, and
+// sorts them by full name.
+func (x *index) order() {
+	slices.SortStableFunc(x.entries, func(a, b entry) int {
+		switch {
+		case a.name == nil && b.name == nil:
+			return 0
+		case a.name == nil:
+			return -1
+		case b.name == nil:
+			return 1
+		}
+		return strings.Compare(a.fullName, b.fullName)
+	})
+}
+
+// nameAll gives davit's entries the ref.names that they have beside the
+// others (image.RefNames).
+func (x *index) nameAll() error {
+	var names []ref.Reference
+	var taken []string
+	for _, e := range x.entries {
+		if e.name != nil {
+			names = append(names, *e.name)
+		} else if e.refName != "" {
+			taken = append(taken, e.refName)
+		}
+	}
+	refNames := image.RefNames(names, taken...)
+	for i := range x.entries {
+		e := &x.entries[i]
+		if e.name == nil {
+			continue
+		}
+		if err := e.rename(refNames[0]); err != nil {
+			return err
+		}
+		refNames = refNames[1:]
+	}
+	return nil
+}
+
+// rename changes an entry's ref.name; without one it has none.
+func (e *entry) rename(refName string) error {
+	if e.refName == refName {
+		return nil
+	}
+	e.refName = refName
+	e.annotations = e.annotations.without(ocispec.AnnotationRefName)
+	if refName != "" {
+		value, err := encodeString(refName)
+		if err != nil {
+			return err
+		}
+		e.annotations = e.annotations.with(ocispec.AnnotationRefName, value)
+	}
+	annotations, err := e.annotations.encode()
+	if err != nil {
+		return err
+	}
+	e.fields = e.fields.with("annotations", annotations)
+	return nil
+}
+
+// encode writes the index.json.
+func (x *index) encode() ([]byte, error) {
+	var entries []json.RawMessage
+	for _, e := range x.entries {
+		raw, err := e.fields.encode()
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, raw)
+	}
+	manifests, err := encodeArray(entries)
+	if err != nil {
+		return nil, err
+	}
+	return x.fields.with("manifests", manifests).encode()
+}
