@@ -167,6 +167,11 @@ func (o PullOptions) Validate(images int) error {
 	return o.checkLevel()
 }
 
+// directory says whether the format is a directory.
+func (o PullOptions) directory() bool {
+	return slices.Contains([]Format{OCI, Components, Files}, o.Format)
+}
+
 // checkLevel refuses a level that the compression does not have.
 func (o PullOptions) checkLevel() error {
 	compression, most := o.Compress, 9
@@ -382,10 +387,6 @@ func platformOf(m image.Manifest) string {
 
 func (p *pull) note(format string, args ...any) {
 	p.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(format, args...)})
-}
-
-func (p *pull) step(format string, args ...any) {
-	p.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(format, args...)})
 }
 
 func (p *pull) warning(format string, args ...any) {

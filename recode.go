@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
@@ -84,7 +86,7 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 // is one.
 func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []image.Image) ([]image.Image, int64, error) {
 	out := archive.NewAppend(file)
-	derived, err := recode.Images(ctx, images, p.layers(), s.open, out, p.recoding())
+	derived, err := p.recodeAll(ctx, images, s, out, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -110,15 +112,15 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 		return w, err
 	}
 	defer func() { _ = out.Close() }() // what it might lose, the next run fetches again
-	planned := map[string]bool{}
+	planned := map[digest.Digest]bool{}
 	for _, img := range w.images {
 		for _, d := range recode.Plan(img, p.layers()) {
-			planned[d.Digest.String()] = true
+			planned[d.Digest] = true
 		}
 	}
 	var kept, changed []transfer.Item
 	for _, item := range todo {
-		if planned[item.Blob.Digest.String()] {
+		if planned[item.Blob.Digest] {
 			changed = append(changed, item)
 		} else {
 			kept = append(kept, item)
@@ -138,9 +140,8 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 	if err != nil {
 		return w, p.pulling(w.images, err)
 	}
-	opts := p.recoding()
-	opts.Have = func(blob image.Descriptor) bool { return !planned[blob.Digest.String()] }
-	if w.images, err = recode.Images(ctx, w.images, p.layers(), s.open, &layoutSink{out, s}, opts); err != nil {
+	have := func(blob image.Descriptor) bool { return !planned[blob.Digest] }
+	if w.images, err = p.recodeAll(ctx, w.images, s, &layoutSink{out, s}, have); err != nil {
 		return w, err
 	}
 	if err := out.Derive(w.images); err != nil {
@@ -177,13 +178,28 @@ func (s *layoutSink) Blob(write func(w io.Writer) (image.Descriptor, error)) err
 	return s.out.Adopt(blob, s.Derived())
 }
 
-func (p *pull) recoding() recode.Options {
-	return recode.Options{Level: p.opts.Level, Events: p.opts.Events}
+// recodeAll writes the images' blobs from the spool into the sink.
+func (p *pull) recodeAll(ctx context.Context, images []image.Image, s *spool, sink recode.Sink, have func(image.Descriptor) bool) ([]image.Image, error) {
+	stage := image.NewStage(p.opts.Events, "re-encode layers", s.size)
+	open := func(_ context.Context, blob image.Descriptor) (io.ReadCloser, error) {
+		in := io.NewSectionReader(s.Place(blob.Digest), 0, blob.Size)
+		return io.NopCloser(&stagedReader{in, stage}), nil
+	}
+	derived, err := recode.Images(ctx, images, p.layers(), open, sink, recode.Options{Level: p.opts.Level, Have: have, Events: p.opts.Events})
+	stage.End(err)
+	return derived, err
 }
 
-// open opens a blob of the spool, for reading it once.
-func (s *spool) open(_ context.Context, blob image.Descriptor) (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(s.Place(blob.Digest), 0, blob.Size)), nil
+// stagedReader tells a stage of what is read.
+type stagedReader struct {
+	r     io.Reader
+	stage *image.Stage
+}
+
+func (r *stagedReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	r.stage.Add(int64(n))
+	return n, err
 }
 
 func blobsOf(items []transfer.Item) []image.Descriptor {

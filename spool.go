@@ -22,6 +22,7 @@ type spool struct {
 	*partial.Partial
 	dir      string
 	temp     string
+	size     int64 // of all blobs
 	verified map[digest.Digest]chan struct{} // closed when the blob is
 }
 
@@ -37,21 +38,20 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 		s.dir, path = filepath.Join(s.temp, "spool"), filepath.Join(s.temp, "output")
 	}
 	var slots []partial.Slot
-	var size int64
 	for _, blob := range blobs {
-		slots = append(slots, partial.Slot{Digest: blob.Digest, Size: blob.Size, Offset: size})
-		size += blob.Size
+		slots = append(slots, partial.Slot{Digest: blob.Digest, Size: blob.Size, Offset: s.size})
+		s.size += blob.Size
 		s.verified[blob.Digest] = make(chan struct{})
 	}
 	var err error
-	if s.Partial, err = partial.OpenIn(s.dir, path, slots, size, p.opts.Restart); err != nil {
+	if s.Partial, err = partial.OpenIn(s.dir, path, slots, s.size, p.opts.Restart); err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
 	}
-	if p.opts.Stream != nil {
-		p.note("%s of layers wait in %s until they are written", units.HumanSize(float64(size)), s.temp)
-	} else {
-		p.step("%s of layers wait in %s until the output is whole", units.HumanSize(float64(size)), s.dir)
+	where := s.dir
+	if s.temp != "" {
+		where = s.temp
 	}
+	p.note("%s of layers wait in %s until the output is whole", units.HumanSize(float64(s.size)), where)
 	return s, nil
 }
 

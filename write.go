@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	w := written{images: images, path: p.opts.Output}
 	if p.opts.Stream == nil && w.path == "" {
 		w.path = DefaultOutput(images[0], p.opts)
+	}
+	if p.opts.directory() {
+		w.path = filepath.Clean(w.path)
 	}
 	var err error
 	switch {

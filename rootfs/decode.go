@@ -69,7 +69,7 @@ const bigFile = 64 << 10
 type source struct {
 	ctx   context.Context
 	r     io.Reader
-	stage *stage
+	stage *image.Stage
 	err   error
 }
 
@@ -79,7 +79,7 @@ func (s *source) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := s.r.Read(p)
-	s.stage.add(int64(n))
+	s.stage.Add(int64(n))
 	if err != nil && err != io.EOF {
 		s.err = err
 	}

@@ -39,7 +39,7 @@ type merger struct {
 	hints   []atomic.Pointer[hint]
 	total   atomic.Int64 // bytes of tars
 	entries atomic.Int64
-	stage   *stage
+	stage   *image.Stage
 }
 
 func (m *merger) hashPath(p string) uint64 { return maphash.String(m.seed, p) }
@@ -66,7 +66,7 @@ func Merge(ctx context.Context, layers []Layer, opts Options) (*Tree, error) {
 	t := &Tree{layers: m.layers, text: m.text, metas: m.metas, opts: m.opts}
 	m.begin("merge layers")
 	err = t.merge(ctx, m)
-	m.stage.end(err)
+	m.stage.End(err)
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -96,7 +96,7 @@ func (m *merger) begin(text string) {
 	for _, l := range m.layers {
 		total += l.Descriptor.Size
 	}
-	m.stage = newStage(m.opts.Events, text, total)
+	m.stage = image.NewStage(m.opts.Events, text, total)
 }
 
 func (t *Tree) merge(ctx context.Context, m *merger) error {

@@ -141,13 +141,13 @@ type content struct {
 	in    io.ReaderAt
 	off   int64
 	spool *spool // whose file in is, or nil
-	stage *stage // of the writing, or nil
+	stage *image.Stage // of the writing, or nil
 }
 
 // release says that n bytes of the content are written.
 func (c content) release(n int64) {
 	c.spool.release(c.off, n)
-	c.stage.add(n)
+	c.stage.Add(n)
 }
 
 // Stats tell what Merge did.

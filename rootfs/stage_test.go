@@ -70,7 +70,7 @@ func TestStages(t *testing.T) {
 		}
 		defer tree.Close()
 		for i := 1; i < len(got.times)-1; i++ {
-			if d := got.times[i].Sub(got.times[i-1]); d < stageInterval {
+			if d := got.times[i].Sub(got.times[i-1]); d < image.StageInterval {
 				t.Errorf("%v after %v", got.lines[i], d)
 			}
 		}

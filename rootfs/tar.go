@@ -65,8 +65,8 @@ func (t *Tree) writeTar(ctx context.Context, w io.Writer, opts TarOptions) error
 	if err != nil {
 		return err
 	}
-	written := newStage(opts.Events, "write tar", total)
-	defer func() { written.end(err) }()
+	written := image.NewStage(opts.Events, "write tar", total)
+	defer func() { written.End(err) }()
 	err = t.tarTo(ctx, out, written)
 	if endErr := out.end(err == nil); endErr != nil {
 		err = endErr // it is why tarTo was cut short, if it was
@@ -87,7 +87,7 @@ func newSink(ctx context.Context, w io.Writer, opts TarOptions) (sink, error) {
 	return newStreamSink(ctx, c), nil
 }
 
-func (t *Tree) tarTo(ctx context.Context, out sink, written *stage) error {
+func (t *Tree) tarTo(ctx context.Context, out sink, written *image.Stage) error {
 	var header bytes.Buffer
 	for e := range t.Entries() {
 		if err := ctx.Err(); err != nil {

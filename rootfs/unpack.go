@@ -95,9 +95,9 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 	if !u.owner {
 		u.warn("without root, all files belong to the caller; owners, set-uid bits and devices are left out")
 	}
-	u.written = newStage(opts.Events, "write files", total)
+	u.written = image.NewStage(opts.Events, "write files", total)
 	err = u.run(ctx)
-	u.written.end(err)
+	u.written.End(err)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ type unpacker struct {
 	group *errgroup.Group
 	links []uint32 // nodes that are further names of files
 
-	written *stage
+	written *image.Stage
 
 	devices, attributes atomic.Int64
 }

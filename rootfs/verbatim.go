@@ -45,7 +45,7 @@ func Verbatim(ctx context.Context, layers []Layer, opts Options) (bool, error) {
 	d.names = true
 	m.begin("check layer")
 	err = d.run(ctx)
-	m.stage.end(err)
+	m.stage.End(err)
 	if errors.Is(err, errWhiteout) {
 		return false, nil
 	} else if err != nil {

@@ -2,6 +2,7 @@ package partial
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -484,5 +485,46 @@ func TestReplacedOutputKeepsItsMode(t *testing.T) {
 	}
 	if info, err := os.Stat(output); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the new output is %v (%v), the old one was -rw-------", info.Mode(), err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "parent", "lock")
+	var held sync.Mutex
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for range 5 {
+				unlock, err := Lock(t.Context(), dir)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !held.TryLock() {
+					t.Error("two have the lock")
+					return
+				}
+				runtime.Gosched() // others' turn to do wrong
+				held.Unlock()
+				if err := unlock(); err != nil {
+					t.Error(err)
+				}
+				_ = os.Remove(filepath.Dir(dir)) // as outputs do when they are whole
+			}
+		})
+	}
+	all.Wait()
+	if _, err := os.Lstat(dir); !os.IsNotExist(err) {
+		t.Errorf("the lock is still there: %v", err)
+	}
+	unlock, err := Lock(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unlock() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Lock(ctx, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for the lock: %v", err)
 	}
 }
