@@ -141,14 +141,21 @@ func eachBlobOnce(t *testing.T, b bundle, path string) {
 	}
 }
 
-// entriesOf counts a tar's entries by name.
-func entriesOf(t testing.TB, path string) map[string]int {
+// openFile opens a file for the test's time.
+func openFile(t testing.TB, path string) *os.File {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }() // it is only read
+	t.Cleanup(func() { _ = f.Close() }) // it is only read
+	return f
+}
+
+// entriesOf counts a tar's entries by name.
+func entriesOf(t testing.TB, path string) map[string]int {
+	t.Helper()
+	f := openFile(t, path)
 	entries := map[string]int{}
 	for r := tar.NewReader(f); ; {
 		header, err := r.Next()

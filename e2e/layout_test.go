@@ -167,7 +167,7 @@ func TestLayoutAgain(t *testing.T) {
 	if got := fetched(); !slices.Equal(got, []digest.Digest{damaged.Digest}) {
 		t.Errorf("the damaged layer is %s, fetched were %s", damaged.Digest, got)
 	}
-	if !strings.Contains(said, damaged.Digest.String()) {
+	if !strings.Contains(said, damaged.Digest.Encoded()) {
 		t.Errorf("nothing was said of the damaged blob %s: %q", damaged.Digest, said)
 	}
 	if c := skopeoCopy(t, l.source("v1")); c.digest != p.Manifest.Digest {
@@ -224,8 +224,8 @@ func TestLayoutOfSkopeo(t *testing.T) {
 	run(t, skopeo(t, "copy", "--quiet", "--src-tls-verify=false", "docker://"+s.Host()+"/team/later:v2", l.source("later")))
 	l = readLayout(t, l.dir)
 	for name, d := range map[string]digest.Digest{
-		"v1":    theirs.Manifest.Digest,
-		"later": later.Manifest.Digest,
+		"v1":                                   theirs.Manifest.Digest,
+		"later":                                later.Manifest.Digest,
 		l.refName(t, s.Host()+"/team/ours:v1"): ours.Manifest.Digest,
 	} {
 		if c := skopeoCopy(t, l.source(name)); c.digest != d {
