@@ -22,12 +22,12 @@ type realImage struct {
 // made is what several tests use and is made once a run: images, layers.
 var made = map[string]any{}
 
-func once[T any](t testing.TB, name string, make func(testing.TB) T) T {
+func once[T any](t testing.TB, name string, build func(testing.TB) T) T {
 	t.Helper()
 	if x, found := made[name]; found {
 		return x.(T)
 	}
-	x := make(t)
+	x := build(t)
 	made[name] = x
 	return x
 }
