@@ -22,7 +22,7 @@ type spool struct {
 	*partial.Partial
 	dir      string
 	temp     string
-	size     int64 // of all blobs
+	size     int64                           // of all blobs
 	verified map[digest.Digest]chan struct{} // closed when the blob is
 }
 
