@@ -101,7 +101,7 @@ func (p *Partial) giveUp() error {
 func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *Partial) open(size int64, restart bool) error {
-	if err := os.RemoveAll(p.Derived()); err != nil {
+	if err := p.removeDerived(); err != nil {
 		return err
 	}
 	if restart {
@@ -335,7 +335,7 @@ func (p *Partial) Close() error {
 		p.data = nil
 	}
 	if p.lock != nil {
-		errs = append(errs, os.RemoveAll(p.Derived()), p.lock.release())
+		errs = append(errs, p.removeDerived(), p.lock.release())
 		p.lock = nil
 	}
 	return errors.Join(errs...)
