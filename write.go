@@ -143,11 +143,21 @@ func items(images []image.Image) ([]transfer.Item, error) {
 	return items, nil
 }
 
-// split tells the images that lack a blob from the others.
+// split tells the images that lack a blob from the others. A blob that the
+// source of one image could not give is not lacking to another one, which has
+// it from its own source as soon as the first is left out.
 func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []Failure, rest []image.Image) {
+	sources := map[digest.Digest]image.Source{}
+	for _, img := range images {
+		for _, blob := range img.Blobs() {
+			if _, met := sources[blob.Digest]; !met {
+				sources[blob.Digest] = img.Source // as items has it
+			}
+		}
+	}
 	for _, img := range images {
 		i := slices.IndexFunc(err.Blobs, func(b transfer.BlobError) bool {
-			return slices.ContainsFunc(img.Blobs(), func(d image.Descriptor) bool { return d.Digest == b.Digest })
+			return sources[b.Digest] == img.Source && slices.ContainsFunc(img.Blobs(), func(d image.Descriptor) bool { return d.Digest == b.Digest })
 		})
 		if i < 0 {
 			rest = append(rest, img)
