@@ -169,9 +169,9 @@ func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []F
 }
 
 const (
-	// maxPlaces is how many blobs are under way at once: each may take some
-	// open files.
-	maxPlaces = 1000
+	// maxPlaces is how many blobs of a directory are under way at once. Each
+	// takes three open files, of which a process may have 1024 in many places.
+	maxPlaces = 256
 	// pollBusy is how often a blob is looked for that another process fetches.
 	pollBusy = 100 * time.Millisecond
 )
@@ -180,12 +180,15 @@ const (
 func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item) (transfer.Stats, error) {
 	var sum transfer.Stats
 	for told := false; len(todo) > 0; {
-		n := min(len(todo), maxPlaces)
+		n := len(todo)
+		if p.opts.directory() {
+			n = min(n, maxPlaces)
+		}
 		ready, busy, err := places(ctx, out, todo[:n])
 		if err != nil {
 			return sum, err
 		}
-		todo = append(busy, todo[n:]...)
+		todo = slices.Concat(todo[n:], busy)
 		if len(ready) > 0 {
 			stats, err := transfer.Fetch(ctx, ready, p.transfer())
 			sum.Fetched += stats.Fetched
