@@ -31,21 +31,12 @@ func (p *pull) flatten(ctx context.Context, w written) (written, error) {
 	if w.stats, err = f.run(ctx); err != nil {
 		return w, p.pulling(w.images, err)
 	}
-	if p.opts.SaveConfig != "" {
-		if err := saveConfig(p.opts.SaveConfig, img.Manifests[0]); err != nil {
-			return w, err
-		}
-	}
 	w.path, w.layer, w.size = f.path, f.layer.String(), f.size
-	if p.opts.Stream != nil {
-		return w, nil
-	}
-	commit := f.spool.CommitDerived
-	if f.layer != "" {
-		commit = f.spool.Commit
-	}
-	if err := commit(); err != nil {
+	if err := f.commit(); err != nil {
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
+	}
+	if p.opts.SaveConfig != "" { // last: it may stand in the directory
+		return w, saveConfig(p.opts.SaveConfig, img.Manifests[0])
 	}
 	return w, nil
 }
@@ -78,6 +69,9 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 	default:
 		f.path, err = outputFile(path)
 		dir = f.path + partial.Suffix
+	}
+	if err == nil && p.opts.SaveConfig != "" {
+		err = checkSaveConfig(p.opts.SaveConfig, f.path)
 	}
 	if err != nil {
 		return nil, err
@@ -124,6 +118,17 @@ func (f *flattening) run(ctx context.Context) (transfer.Stats, error) {
 	group.Go(func() error { return f.write(ctx) })
 	err := group.Wait()
 	return stats, err
+}
+
+// commit gives the output its name; a stream has none.
+func (f *flattening) commit() error {
+	switch {
+	case f.opts.Stream != nil:
+		return nil
+	case f.layer != "":
+		return f.spool.Commit()
+	}
+	return f.spool.CommitDerived()
 }
 
 // write makes the output of the layers.
