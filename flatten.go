@@ -140,7 +140,7 @@ func (f *flattening) write(ctx context.Context) error {
 			return err
 		}
 		if same {
-			return f.verbatim()
+			return f.verbatim(ctx)
 		}
 	}
 	tree, err := rootfs.Merge(ctx, f.layers, opts)
@@ -175,15 +175,14 @@ func (f *flattening) write(ctx context.Context) error {
 }
 
 // verbatim makes the bytes of the one layer the output.
-func (f *flattening) verbatim() error {
+func (f *flattening) verbatim(ctx context.Context) error {
 	blob := f.blobs[0]
 	f.layer, f.size = blob.Digest, blob.Size
 	f.note("the file system is one layer: its own bytes are taken, %s", blob.Digest)
 	if f.opts.Stream == nil {
 		return nil
 	}
-	_, err := io.Copy(f.opts.Stream, io.NewSectionReader(f.spool.Place(blob.Digest), 0, blob.Size))
-	return err
+	return copyStream(ctx, f.opts.Stream, io.NewSectionReader(f.spool.Place(blob.Digest), 0, blob.Size))
 }
 
 // compression is what was asked for or, for a file, what its name says.

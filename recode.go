@@ -99,8 +99,7 @@ func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []
 		return nil, 0, err
 	}
 	if p.opts.Stream != nil {
-		_, err = io.Copy(p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
-		return derived, info.Size(), err
+		return derived, info.Size(), copyStream(ctx, p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
 	}
 	return derived, info.Size(), file.Sync()
 }
