@@ -36,9 +36,10 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 // or OCI layout, each blob once. The results are in the order of the
 // references, each of which counts once.
 //
-// Where some of several images cannot be had, the error is a *PullError. The
-// others are fetched nevertheless: with KeepGoing they are written, and have
-// results; else they are kept for the next run.
+// Where some of several images cannot be had, the error is a *PullError. With
+// KeepGoing the others are written, and have results. Without it nothing is
+// written, and nothing fetched where one could not even be resolved; else what
+// was fetched of the others is kept for the next run.
 func PullAll(ctx context.Context, references []string, opts PullOptions) ([]PullResult, error) {
 	begun := time.Now()
 	p, err := newPull(references, opts)
