@@ -31,21 +31,12 @@ func (p *pull) flatten(ctx context.Context, w written) (written, error) {
 	if w.stats, err = f.run(ctx); err != nil {
 		return w, p.pulling(w.images, err)
 	}
-	if p.opts.SaveConfig != "" {
-		if err := saveConfig(p.opts.SaveConfig, img.Manifests[0]); err != nil {
-			return w, err
-		}
-	}
 	w.path, w.layer, w.size = f.path, f.layer.String(), f.size
-	if p.opts.Stream != nil {
-		return w, nil
-	}
-	commit := f.spool.CommitDerived
-	if f.layer != "" {
-		commit = f.spool.Commit
-	}
-	if err := commit(); err != nil {
+	if err := f.commit(); err != nil {
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
+	}
+	if p.opts.SaveConfig != "" { // last: it may stand in the directory
+		return w, saveConfig(p.opts.SaveConfig, img.Manifests[0])
 	}
 	return w, nil
 }
@@ -78,6 +69,9 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 	default:
 		f.path, err = outputFile(path)
 		dir = f.path + partial.Suffix
+	}
+	if err == nil && p.opts.SaveConfig != "" {
+		err = checkSaveConfig(p.opts.SaveConfig, f.path)
 	}
 	if err != nil {
 		return nil, err
@@ -126,6 +120,17 @@ func (f *flattening) run(ctx context.Context) (transfer.Stats, error) {
 	return stats, err
 }
 
+// commit gives the output its name; a stream has none.
+func (f *flattening) commit() error {
+	switch {
+	case f.opts.Stream != nil:
+		return nil
+	case f.layer != "":
+		return f.spool.Commit()
+	}
+	return f.spool.CommitDerived()
+}
+
 // write makes the output of the layers.
 func (f *flattening) write(ctx context.Context) error {
 	scratch, err := f.spool.Scratch()
@@ -139,7 +144,7 @@ func (f *flattening) write(ctx context.Context) error {
 			return err
 		}
 		if same {
-			return f.verbatim()
+			return f.verbatim(ctx)
 		}
 	}
 	tree, err := rootfs.Merge(ctx, f.layers, opts)
@@ -174,15 +179,14 @@ func (f *flattening) write(ctx context.Context) error {
 }
 
 // verbatim makes the bytes of the one layer the output.
-func (f *flattening) verbatim() error {
+func (f *flattening) verbatim(ctx context.Context) error {
 	blob := f.blobs[0]
 	f.layer, f.size = blob.Digest, blob.Size
 	f.note("the file system is one layer: its own bytes are taken, %s", blob.Digest)
 	if f.opts.Stream == nil {
 		return nil
 	}
-	_, err := io.Copy(f.opts.Stream, io.NewSectionReader(f.spool.Place(blob.Digest), 0, blob.Size))
-	return err
+	return copyStream(ctx, f.opts.Stream, io.NewSectionReader(f.spool.Place(blob.Digest), 0, blob.Size))
 }
 
 // compression is what was asked for or, for a file, what its name says.

@@ -127,6 +127,9 @@ func outputDirectory(path string) (target, partialDir string, err error) {
 	path = filepath.Clean(path)
 	info, err := os.Stat(path)
 	if os.IsNotExist(err) {
+		if _, err := os.Lstat(path); err == nil {
+			return "", "", fmt.Errorf("write into %s: it is a link that leads nowhere", path)
+		}
 		return path, path + partial.Suffix, nil
 	}
 	if err == nil && !info.IsDir() {

@@ -36,9 +36,10 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 // or OCI layout, each blob once. The results are in the order of the
 // references, each of which counts once.
 //
-// Where some of several images cannot be had, the error is a *PullError. The
-// others are fetched nevertheless: with KeepGoing they are written, and have
-// results; else they are kept for the next run.
+// Where some of several images cannot be had, the error is a *PullError. With
+// KeepGoing the others are written, and have results. Without it nothing is
+// written, and nothing fetched where one could not even be resolved; else what
+// was fetched of the others is kept for the next run.
 func PullAll(ctx context.Context, references []string, opts PullOptions) ([]PullResult, error) {
 	begun := time.Now()
 	p, err := newPull(references, opts)
@@ -322,20 +323,23 @@ func (p *pull) writeAll(ctx context.Context, images []image.Image) (written, []F
 	}
 }
 
-// distinct leaves out images that were asked for twice, and refuses two that
-// would have one name: a loader would know only one.
+// distinct leaves out images that were asked for twice, once with the index's
+// digest perhaps, whose index is kept then; and refuses two that would have one
+// name: a loader would know only one.
 func distinct(images []image.Image) ([]image.Image, error) {
-	names := map[string]image.Image{}
+	at := map[string]int{}
 	var out []image.Image
 	for _, img := range images {
 		name := img.Name.String()
-		other, met := names[name]
+		i, met := at[name]
 		switch {
 		case !met:
-			names[name] = img
+			at[name] = len(out)
 			out = append(out, img)
-		case other.Root().Digest != img.Root().Digest:
-			return nil, fmt.Errorf("%s and %s would both be called %s", other.Reference, img.Reference, name)
+		case out[i].Root().Digest != img.Root().Digest:
+			return nil, fmt.Errorf("%s and %s would both be called %s", out[i].Reference, img.Reference, name)
+		case img.KeepIndexes:
+			out[i] = img
 		}
 	}
 	return out, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -98,8 +99,7 @@ func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []
 		return nil, 0, err
 	}
 	if p.opts.Stream != nil {
-		_, err = io.Copy(p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
-		return derived, info.Size(), err
+		return derived, info.Size(), copyStream(ctx, p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
 	}
 	return derived, info.Size(), file.Sync()
 }
@@ -129,8 +129,7 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 	if w.stats, err = p.fill(ctx, out, kept); err != nil {
 		return w, p.pulling(w.images, err)
 	}
-	name := "recode-" + w.images[0].Root().Digest.Encoded()[:12]
-	s, err := p.openSpool(filepath.Join(w.path, layout.PartialDir, name), filepath.Join(w.path, name), blobsOf(changed))
+	s, err := p.openLayoutSpool(ctx, w.path, blobsOf(changed))
 	if err != nil {
 		return w, err
 	}
@@ -154,6 +153,27 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
 	}
 	return w, nil
+}
+
+// openLayoutSpool opens the spool of a layout in dir, which is this command's:
+// whatever its images are now, the next run finds it. Where another process is
+// at the same, it waits.
+func (p *pull) openLayoutSpool(ctx context.Context, dir string, blobs []image.Descriptor) (*spool, error) {
+	name := "recode-" + digest.FromString(fmt.Sprint(p.references)).Encoded()[:12]
+	for told := false; ; told = true {
+		s, err := p.openSpool(filepath.Join(dir, layout.PartialDir, name), filepath.Join(dir, name), blobs)
+		if !errors.Is(err, partial.ErrLocked) {
+			return s, err
+		}
+		if !told {
+			p.note("waiting for another davit, which is re-encoding the same images")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pollBusy):
+		}
+	}
 }
 
 // layoutSink makes re-encoded layers blobs of a layout.

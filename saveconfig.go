@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/atomicfile"
@@ -14,6 +16,23 @@ type savedLayer struct {
 	MediaType string `json:"mediaType"`
 	Size      int64  `json:"size"`
 	Digest    string `json:"digest"`
+}
+
+// checkSaveConfig finds out before anything is fetched where no config could be
+// saved. The output is there by then.
+func checkSaveConfig(path, output string) error {
+	dir := filepath.Dir(path)
+	if dir == output {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no directory", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("save the config as %s: %w", path, err)
+	}
+	return nil
 }
 
 // saveConfig writes an image's config without history and rootfs, with what

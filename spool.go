@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -87,4 +88,23 @@ func (s *spool) wait(ctx context.Context, blob image.Descriptor) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// copyStream writes what waited for a stream into it, until the context ends.
+func copyStream(ctx context.Context, w io.Writer, r io.Reader) error {
+	_, err := io.Copy(w, &contextReader{ctx, r})
+	return err
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *contextReader) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(b)
 }

@@ -143,11 +143,21 @@ func items(images []image.Image) ([]transfer.Item, error) {
 	return items, nil
 }
 
-// split tells the images that lack a blob from the others.
+// split tells the images that lack a blob from the others. A blob that the
+// source of one image could not give is not lacking to another one, which has
+// it from its own source as soon as the first is left out.
 func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []Failure, rest []image.Image) {
+	sources := map[digest.Digest]image.Source{}
+	for _, img := range images {
+		for _, blob := range img.Blobs() {
+			if _, met := sources[blob.Digest]; !met {
+				sources[blob.Digest] = img.Source // as items has it
+			}
+		}
+	}
 	for _, img := range images {
 		i := slices.IndexFunc(err.Blobs, func(b transfer.BlobError) bool {
-			return slices.ContainsFunc(img.Blobs(), func(d image.Descriptor) bool { return d.Digest == b.Digest })
+			return sources[b.Digest] == img.Source && slices.ContainsFunc(img.Blobs(), func(d image.Descriptor) bool { return d.Digest == b.Digest })
 		})
 		if i < 0 {
 			rest = append(rest, img)
@@ -159,9 +169,9 @@ func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []F
 }
 
 const (
-	// maxPlaces is how many blobs are under way at once: each may take some
-	// open files.
-	maxPlaces = 1000
+	// maxPlaces is how many blobs of a directory are under way at once. Each
+	// takes three open files, of which a process may have 1024 in many places.
+	maxPlaces = 256
 	// pollBusy is how often a blob is looked for that another process fetches.
 	pollBusy = 100 * time.Millisecond
 )
@@ -170,12 +180,15 @@ const (
 func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item) (transfer.Stats, error) {
 	var sum transfer.Stats
 	for told := false; len(todo) > 0; {
-		n := min(len(todo), maxPlaces)
+		n := len(todo)
+		if p.opts.directory() {
+			n = min(n, maxPlaces)
+		}
 		ready, busy, err := places(ctx, out, todo[:n])
 		if err != nil {
 			return sum, err
 		}
-		todo = append(busy, todo[n:]...)
+		todo = slices.Concat(todo[n:], busy)
 		if len(ready) > 0 {
 			stats, err := transfer.Fetch(ctx, ready, p.transfer())
 			sum.Fetched += stats.Fetched

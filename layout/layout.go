@@ -83,19 +83,26 @@ func Create(dir string, images []image.Image, opts Options) (*Writer, error) {
 	return w, nil
 }
 
-// note checks all digests, which become paths, and notes the blobs to come.
+// note checks all digests, which become paths, and notes the blobs to come. A
+// layer that is a document of some image is known already.
 func (w *Writer) note() error {
+	documents := map[digest.Digest]bool{}
 	for _, img := range w.images {
 		for _, c := range img.Documents() {
 			if err := image.CheckDigest(c.Digest); err != nil {
 				return err
 			}
+			documents[c.Digest] = true
 		}
+	}
+	for _, img := range w.images {
 		for _, blob := range img.Blobs() {
 			if err := image.CheckDigest(blob.Digest); err != nil {
 				return err
 			}
-			w.missing[blob.Digest] = true
+			if !documents[blob.Digest] {
+				w.missing[blob.Digest] = true
+			}
 		}
 	}
 	return nil

@@ -165,7 +165,8 @@ func attestations(img image.Image, want Compression) (drop func(image.Descriptor
 	}
 	drop = func(entry image.Descriptor) bool {
 		of := entry.Annotations["vnd.docker.reference.digest"]
-		return rewritten[digest.Digest(of)] && (of != "" || attesting[entry.Digest])
+		attests, taken := attesting[entry.Digest]
+		return rewritten[digest.Digest(of)] && (attests || of != "" && !taken)
 	}
 	gone = map[digest.Digest]bool{}
 	kept := map[digest.Digest]bool{}

@@ -452,6 +452,17 @@ func TestIndex(t *testing.T) {
 		}
 	}
 
+	// An image that claims to tell about another one is an image nevertheless.
+	liar := arm64
+	liar.Annotations = map[string]string{"vnd.docker.reference.digest": amd64.Digest.String()}
+	img = src.resolve(t, src.index(amd64, liar), image.Platforms{List: []image.Platform{*amd64.Platform, *arm64.Platform}})
+	if all, err = Images(context.Background(), []image.Image{img}, Gzip, src.open, newBlobs(t), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(all[0].Manifests) != 2 {
+		t.Errorf("of two images %d are left, the index is %s", len(all[0].Manifests), all[0].Root().Bytes)
+	}
+
 	// One platform: what else the index names stays, but for what attests it.
 	img = src.resolve(t, root, image.Platforms{List: []image.Platform{*amd64.Platform}})
 	if all, err = Images(context.Background(), []image.Image{img}, Gzip, src.open, newBlobs(t), Options{}); err != nil {

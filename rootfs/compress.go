@@ -10,8 +10,8 @@ import (
 	"github.com/davit-cli/davit/internal/compress"
 )
 
-// zstdFrame is what one processor compresses at a time. It decides the bytes,
-// so it never changes with the number of processors.
+// zstdFrame is what one processor compresses at a time, at most. It decides the
+// bytes, so it never changes with the number of processors.
 const zstdFrame = 4 << 20
 
 // compressor compresses to w, and leaves w open.
@@ -42,7 +42,9 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// frames writes a zstd stream of frames that are compressed side by side.
+// frames writes a zstd stream of frames that are compressed side by side. A
+// frame ends where a Write ended: a stream that is cut behind one is whole for
+// a reader of zstd, and it is the writer who knows what it means then.
 type frames struct {
 	z     *zstd.Encoder
 	buf   []byte
@@ -81,6 +83,11 @@ func newFrames(w io.Writer, z *zstd.Encoder, jobs int) *frames {
 
 func (f *frames) Write(p []byte) (int, error) {
 	total := len(p)
+	if len(f.buf) > 0 && len(f.buf)+len(p) > zstdFrame {
+		if err := f.flush(); err != nil {
+			return 0, err
+		}
+	}
 	for len(p) > 0 {
 		if f.buf == nil {
 			f.buf = <-f.free

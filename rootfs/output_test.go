@@ -328,3 +328,71 @@ func TestConflicts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// endingWriter ends a context after so many writes.
+type endingWriter struct {
+	bytes.Buffer
+	left int
+	end  context.CancelFunc
+}
+
+func (w *endingWriter) Write(p []byte) (int, error) {
+	if w.left--; w.left == 0 {
+		w.end()
+	}
+	return w.Buffer.Write(p)
+}
+
+// A stream that ends early is whole for no reader, wherever that is.
+func TestStreamThatEndsEarly(t *testing.T) {
+	var entries []entry // of 1024 bytes and 512, so that they end where buffers do
+	for i := range 9_000 {
+		entries = append(entries, file(fmt.Sprintf("%d/file", i), "x"))
+	}
+	entries = append(entries, file("large", strings.Repeat("0123456789", 300_000)))
+	tree := merged(t, layersOf(t, entries), Options{})
+	for _, tt := range []struct {
+		opts  TarOptions
+		plain func(io.Reader) (io.Reader, error)
+	}{
+		{TarOptions{}, func(r io.Reader) (io.Reader, error) { return r, nil }},
+		{TarOptions{Compression: Gzip}, func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
+		{TarOptions{Compression: Zstd}, func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) }},
+	} {
+		for writes := 1; ; writes += 1 + writes/2 {
+			ctx, end := context.WithCancel(context.Background())
+			w := &endingWriter{left: writes, end: end}
+			err := tree.WriteTar(ctx, w, tt.opts)
+			end()
+			if err == nil {
+				if writes < 4 {
+					t.Errorf("%+v: it was whole after %d writes", tt.opts, writes)
+				}
+				break
+			}
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%+v: %v", tt.opts, err)
+			}
+			if w.Len() == 0 {
+				continue
+			}
+			r, err := tt.plain(&w.Buffer)
+			if err != nil {
+				continue
+			}
+			// Some readers take what is missing of a block for zeros.
+			b, err := io.ReadAll(r)
+			if err != nil {
+				continue
+			}
+			b = append(b, make([]byte, -len(b)&511)...)
+			names := 0
+			for in := tar.NewReader(bytes.NewReader(b)); err == nil; names++ {
+				_, err = in.Next()
+			}
+			if err == io.EOF {
+				t.Errorf("%+v: ended after %d writes, it reads as a whole tar of %d entries", tt.opts, writes, names-1)
+			}
+		}
+	}
+}

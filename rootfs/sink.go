@@ -2,10 +2,12 @@ package rootfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -19,6 +21,7 @@ type sink interface {
 }
 
 const (
+	blockSize  = 512 // of a tar
 	sinkBuffer = 1 << 20
 	// copyAlone is from where on a file does not go through the buffer.
 	copyAlone = 256 << 10
@@ -26,33 +29,44 @@ const (
 	copyPieces = 16 << 20
 )
 
-// streamSink writes one byte after the other.
+// streamSink writes one byte after the other. Whatever ends it early, what has
+// been written ends where a file's content is still to come, and without a
+// compressor's end: readers of tars take one for whole that ends between two
+// entries, some even one that ends within a block.
 type streamSink struct {
-	ctx context.Context
-	w   io.WriteCloser
-	buf []byte
+	ctx  context.Context
+	gate *gate          // to the writer
+	w    io.WriteCloser // the compressor, which writes through the gate
+	at   int64          // of buf's start
+	buf  []byte
+	cut  int // where buf may be cut; 0 for nowhere
 }
 
-func newStreamSink(ctx context.Context, w io.WriteCloser) *streamSink {
-	return &streamSink{ctx: ctx, w: w, buf: make([]byte, 0, sinkBuffer)}
+func newStreamSink(ctx context.Context, w io.Writer, opts TarOptions) (*streamSink, error) {
+	g := &gate{w: w}
+	c, err := compressor(g, opts)
+	return &streamSink{ctx: ctx, gate: g, w: c, buf: make([]byte, 0, sinkBuffer+blockSize)}, err
 }
 
+// flush writes up to the cut.
 func (s *streamSink) flush() error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	_, err := s.w.Write(s.buf)
-	s.buf = s.buf[:0]
+	_, err := s.w.Write(s.buf[:s.cut])
+	s.at += int64(s.cut)
+	s.buf = append(s.buf[:0], s.buf[s.cut:]...)
+	s.cut = 0
 	return err
 }
 
 func (s *streamSink) write(p []byte) error {
-	if len(s.buf)+len(p) > cap(s.buf) {
-		if err := s.flush(); err != nil {
-			return err
+	if len(p) >= blockSize && len(s.buf)+len(p) > sinkBuffer { // a header: padding always fits
+		if s.cut == 0 { // no file with content in all of the buffer: second best
+			s.buf, p = append(s.buf, p[:blockSize/2]...), p[blockSize/2:]
+			s.cut = len(s.buf)
 		}
-		if len(p) > cap(s.buf) {
-			_, err := s.w.Write(p)
+		if err := s.flush(); err != nil {
 			return err
 		}
 	}
@@ -62,12 +76,13 @@ func (s *streamSink) write(p []byte) error {
 
 func (s *streamSink) copy(c content, n int64) error {
 	for n > 0 {
-		if len(s.buf) == cap(s.buf) {
+		s.cut = len(s.buf) // at the start of a block
+		if s.cut+blockSize > sinkBuffer {
 			if err := s.flush(); err != nil {
 				return err
 			}
 		}
-		room := s.buf[len(s.buf):cap(s.buf)]
+		room := s.buf[len(s.buf) : sinkBuffer-s.at%blockSize]
 		room = room[:min(n, int64(len(room)))]
 		if err := readFull(c, room); err != nil {
 			return err
@@ -81,13 +96,34 @@ func (s *streamSink) copy(c content, n int64) error {
 }
 
 func (s *streamSink) end(whole bool) error {
+	var err error
 	if whole {
-		if err := s.flush(); err != nil {
-			_ = s.w.Close()
-			return err
-		}
+		s.cut = len(s.buf)
+		err = s.flush()
 	}
-	return s.w.Close()
+	if !whole || err != nil {
+		s.gate.shut.Store(true)
+	}
+	closeErr := s.w.Close()
+	if err == nil && !errors.Is(closeErr, errShut) {
+		err = closeErr
+	}
+	return err
+}
+
+// gate is a writer until it is shut.
+type gate struct {
+	w    io.Writer
+	shut atomic.Bool
+}
+
+var errShut = errors.New("the stream has ended early")
+
+func (g *gate) Write(p []byte) (int, error) {
+	if g.shut.Load() {
+		return 0, errShut
+	}
+	return g.w.Write(p)
 }
 
 // readFull fills b with content.

@@ -44,8 +44,10 @@ type TarOptions struct {
 //
 // Where w is an *os.File that takes writes at offsets, a plain tar is copied
 // into it from its current offset by several goroutines, and the offset is
-// left behind the tar. On error what was written so far remains. Whether
-// anything is on the disk yet, WriteTar does not ask: syncing is the caller's.
+// left behind the tar. On error what was written so far remains; any other w,
+// a pipe, has got then what readers refuse: a tar that ends inside of an entry,
+// a compressed stream without its end. Whether anything is on the disk yet,
+// WriteTar does not ask: syncing is the caller's.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer, opts TarOptions) error {
 	if opts.Jobs <= 0 {
 		opts.Jobs = t.opts.Jobs
@@ -80,11 +82,7 @@ func newSink(ctx context.Context, w io.Writer, opts TarOptions) (sink, error) {
 			return s, nil
 		}
 	}
-	c, err := compressor(w, opts)
-	if err != nil {
-		return nil, err
-	}
-	return newStreamSink(ctx, c), nil
+	return newStreamSink(ctx, w, opts)
 }
 
 func (t *Tree) tarTo(ctx context.Context, out sink, written *image.Stage) error {

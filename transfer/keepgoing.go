@@ -83,7 +83,9 @@ func (e *engine) hopeless(c *claim, begun progress, err error) {
 	}
 	e.mu.Lock()
 	var told []image.Event
-	if c.ctx.Err() == nil && c.lacking() { // nobody has taken it over
+	// Where somebody has taken it over, or all bytes are there and only the
+	// digest decides, the connection's end says nothing.
+	if c.ctx.Err() == nil && c.lacking() {
 		if c.from.got == begun.source && !ofOneBlob(err) {
 			c.from.countBarren(err)
 		}

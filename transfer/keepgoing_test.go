@@ -316,6 +316,34 @@ func TestGivenUpBlobEndsPromptly(t *testing.T) {
 	})
 }
 
+// A connection that sends more, after the blob is whole and verified, takes
+// nothing away from it, nor from those that are still to come.
+func TestWholeBlobIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob, other := randomBlob(1, 5000), randomBlob(2, 6000)
+		s := newFakeSource(blob, other)
+		items, places := itemsFor(t, s, blob, other)
+		items[0].Source = &hookedSource{s, func(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
+			r, err := s.OpenRange(ctx, blob, off, n)
+			whole := r.Body
+			r.Body = &body{whole, func(p []byte) (int, error) {
+				n, err := whole.Read(p)
+				if err == io.EOF {
+					sleep(ctx, time.Second) // while it is hashed
+					return copy(p, "more"), nil
+				}
+				return n, err
+			}}
+			return r, err
+		}}
+		items[1].Source = &hookedSource{s, func(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
+			sleep(ctx, time.Minute)
+			return s.OpenRange(ctx, blob, off, n)
+		}}
+		keepGoing(t, items, places, Options{}, nil, nil)
+	})
+}
+
 // What only lost images want is not fetched in vain, and what was written of
 // it stays; what another image wants too is fetched.
 func TestUnwantedBlobsAreDropped(t *testing.T) {

@@ -29,6 +29,7 @@ const imageUsage = `usage:
 	image many NAME REPOSITORY:TAG N             an image with N layers
 words:
 	layers=1M,64K    layers of incompressible bytes (default 64K); the same size is the same layer
+	layers=2Kx9      nine layers, each larger by a block than the one before
 	seed=N           other layers than those of the same sizes
 	platform=P       (default linux on this machine's architecture)
 	zstd, plain      the layers' compression (default gzip)
@@ -180,10 +181,13 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 		layers = "64K"
 	}
 	for _, l := range strings.Split(layers, ",") {
-		n := size(ts, l)
-		layer := registrytest.RandomLayer(seed+uint64(n), n)
-		layer.Compression = compression
-		img.Layers = append(img.Layers, layer)
+		l, times, _ := strings.Cut(l, "x")
+		for i := range max(1, size(ts, "0"+times)) {
+			n := size(ts, l) + 512*i
+			layer := registrytest.RandomLayer(seed+uint64(n), n)
+			layer.Compression = compression
+			img.Layers = append(img.Layers, layer)
+		}
 	}
 	return img
 }

@@ -3,6 +3,7 @@ package partial
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,7 +29,7 @@ func (p *Partial) Scratch() (string, error) {
 
 // clear removes all that does not outlive the process.
 func (p *Partial) clear() error {
-	return errors.Join(os.RemoveAll(p.Derived()), os.RemoveAll(p.path(scratchName)))
+	return errors.Join(p.removeDerived(), os.RemoveAll(p.path(scratchName)))
 }
 
 // Lazy leaves it to the system when to write the data to the disk: an output
@@ -44,7 +45,8 @@ func (p *Partial) Derived() string { return p.path(derivedName) }
 // CommitDerived gives the derived output its final name, and removes the
 // partial with the data. The output's bytes must be on the disk. A directory
 // may replace an empty one, which stays where it is and gets what is in it. On
-// error the partial is still there, and Close is still due.
+// error the output is as it was, the partial is still there, and Close is still
+// due.
 func (p *Partial) CommitDerived() error {
 	if err := p.replace(); err != nil {
 		return fmt.Errorf("replace %s: %w", p.output, err)
@@ -62,6 +64,23 @@ func (p *Partial) Discard() error {
 	return p.unlock()
 }
 
+// removeDerived removes what a run has derived and not committed. Directories
+// in it may deny even their owner to remove what they hold, as those of many
+// images do.
+func (p *Partial) removeDerived() error {
+	err := os.RemoveAll(p.Derived())
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(p.Derived(), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(path, 0o700) // before it is read
+		}
+		return err
+	})
+	return os.RemoveAll(p.Derived())
+}
+
 func (p *Partial) replace() error {
 	info, err := os.Lstat(p.output)
 	switch {
@@ -70,24 +89,57 @@ func (p *Partial) replace() error {
 	case err == nil && info.Mode().IsRegular():
 		_ = os.Chmod(p.Derived(), info.Mode().Perm()) // who may read an output that is replaced, does not change
 	}
-	return os.Rename(p.Derived(), p.output)
+	return move(p.Derived(), p.output)
 }
 
 // fill moves what is in the derived directory into the output, which is there
-// already. It may be a mount point, and its parent nobody's who runs this.
+// already: all of it, or nothing. The output may be a mount point, and its
+// parent nobody's who runs this.
 func (p *Partial) fill() error {
 	entries, err := os.ReadDir(p.Derived())
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		to := filepath.Join(p.output, e.Name())
-		if _, err := os.Lstat(to); err == nil {
+	there, err := os.ReadDir(p.output)
+	if err != nil {
+		return err
+	}
+	for _, e := range there {
+		if to := filepath.Join(p.output, e.Name()); to != p.dir {
 			return fmt.Errorf("%s is there already", to)
 		}
-		if err := os.Rename(filepath.Join(p.Derived(), e.Name()), to); err != nil {
-			return err
-		}
 	}
+	if err := os.Chmod(p.Derived(), 0o700); err != nil { // its owner may have no right to take out what is in it
+		return err
+	}
+	for i, e := range entries {
+		err := move(filepath.Join(p.Derived(), e.Name()), filepath.Join(p.output, e.Name()))
+		if err == nil {
+			continue
+		}
+		for _, e := range entries[:i] {
+			err = errors.Join(err, move(filepath.Join(p.output, e.Name()), filepath.Join(p.Derived(), e.Name())))
+		}
+		return err
+	}
+	atomicfile.SyncDir(p.output)
 	return os.Remove(p.Derived())
+}
+
+// move renames. A directory that its owner may not write to gets no other
+// parent: for that moment the owner may.
+func move(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	info, statErr := os.Lstat(from)
+	if statErr != nil || !info.IsDir() || os.Chmod(from, info.Mode()|0o200) != nil {
+		return err
+	}
+	at := to
+	if err = os.Rename(from, to); err != nil {
+		at = from
+	}
+	return errors.Join(err, os.Chmod(at, info.Mode()))
 }

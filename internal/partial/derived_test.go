@@ -125,3 +125,22 @@ func TestScratch(t *testing.T) {
 	wantFile(t, output, "second")
 	wantGone(t, output+Suffix)
 }
+
+// A directory is filled with all of it or nothing: here the image has something
+// that is called like the partial.
+func TestDerivedDirectoryFillsWithAllOrNothing(t *testing.T) {
+	output := t.TempDir()
+	dir := filepath.Join(output, Suffix)
+	p := derive(t, dir, output, "")
+	for _, name := range []string{"+first", Suffix} {
+		if err := os.WriteFile(filepath.Join(p.Derived(), name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.CommitDerived(); err == nil {
+		t.Error("the partial was replaced")
+	}
+	if entries, err := os.ReadDir(output); err != nil || len(entries) != 1 {
+		t.Errorf("in the output are %v (%v), want the partial alone", entries, err)
+	}
+}
