@@ -1,6 +1,7 @@
 package davit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +165,7 @@ func (o PullOptions) Validate(images int) error {
 	case o.ManifestOnly && o.Format != Components:
 		return fmt.Errorf("format %s needs the layers: only components go without", o.Format)
 	}
-	return o.checkLevel()
+	return cmp.Or(o.checkSaveConfig(o.Output), o.checkLevel())
 }
 
 // directory says whether the format is a directory.

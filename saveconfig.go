@@ -4,10 +4,30 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/atomicfile"
 )
+
+// checkSaveConfig refuses to save the config as the output, or in it.
+func (o PullOptions) checkSaveConfig(output string) error {
+	if o.SaveConfig == "" || output == "" {
+		return nil
+	}
+	config, err := filepath.Abs(o.SaveConfig)
+	if err != nil {
+		return err
+	}
+	if output, err = filepath.Abs(output); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(output, config); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("the config cannot be saved as %s: that is the output's place", o.SaveConfig)
+	}
+	return nil
+}
 
 // savedLayer is what a saved config tells of a layer.
 type savedLayer struct {
@@ -18,6 +38,7 @@ type savedLayer struct {
 
 // saveConfig writes an image's config without history and rootfs, with what
 // its one layer is, or with the list of its layers where there are several.
+// Missing parent directories are made.
 func saveConfig(path string, m image.Manifest) error {
 	var config map[string]json.RawMessage
 	if err := json.Unmarshal(m.Config.Bytes, &config); err != nil {
@@ -49,7 +70,11 @@ func saveConfig(path string, m image.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("save the config: %w", err)
 	}
-	if err := atomicfile.Write(path, out.Bytes()); err != nil {
+	err = os.MkdirAll(filepath.Dir(path), 0o777)
+	if err == nil {
+		err = atomicfile.Write(path, out.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("save the config as %s: %w", path, err)
 	}
 	return nil

@@ -22,6 +22,7 @@ type circumstances struct {
 	registry  string // as references name it
 	resumable bool   // an interrupted command goes on where it was
 	fetching  bool   // the transfer of blobs had begun
+	config    bool   // the image's config is saved too
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -155,6 +156,9 @@ func hintDisk(err error, c circumstances) string {
 		return "make room"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG):
+		if c.config {
+			return "write to another place with -o PATH and --save-config FILE"
+		}
 		return "write to another place with -o PATH"
 	}
 	return ""

@@ -219,6 +219,14 @@ func (o *pullOptions) validateFlags() error {
 	if err := validateOutput(o.output, o.given("output"), o.directory()); err != nil {
 		return err
 	}
+	if o.saveConfig == stream {
+		return usagef("--save-config writes a file, not to stdout")
+	}
+	if o.given("save-config") {
+		if err := validateFile("save-config", o.saveConfig); err != nil {
+			return err
+		}
+	}
 	distinct := map[ref.Reference]bool{}
 	for _, r := range o.references {
 		distinct[r] = true
@@ -272,11 +280,15 @@ func validateOutput(path string, given, directory bool) error {
 			return usagef("--output %s is no directory", path)
 		}
 		return nil
-	case strings.HasSuffix(path, "/") || strings.HasSuffix(path, string(os.PathSeparator)):
-		return usagef("--output %s is a directory: name a file in it", path)
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return usagef("--output %s is a directory: name a file in it", path)
+	return validateFile("output", path)
+}
+
+// validateFile refuses a path that names a directory.
+func validateFile(flag, path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() || strings.HasSuffix(path, "/") || strings.HasSuffix(path, string(os.PathSeparator)) {
+		return usagef("--%s %s is a directory: name a file in it", flag, path)
 	}
 	return nil
 }
@@ -317,6 +329,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 			registry:  o.oneRegistry(),
 			resumable: opts.Stream == nil,
 			fetching:  fetching.Load(),
+			config:    o.saveConfig != "",
 		})
 	}
 	return nil
