@@ -312,9 +312,9 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 		}
 		shown.events(e)
 	}
-	results := s.out
+	var results io.Writer = toReader{s.out}
 	if o.output == stream {
-		opts.Output, opts.Stream = "", s.out
+		opts.Output, opts.Stream = "", results
 		results = s.err
 	}
 	written, err := davit.PullAll(ctx, o.names, opts)
