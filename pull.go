@@ -160,6 +160,8 @@ func (o PullOptions) Validate(images int) error {
 		return fmt.Errorf("format %s is not compressed as a whole", o.Format)
 	case o.Compress != "" && !slices.Contains([]Compression{None, Gzip, Zstd}, o.Compress):
 		return fmt.Errorf("there is no compression %q: want none, gzip or zstd", string(o.Compress))
+	case o.Format == Rootfs && o.Compress == "" && !writable(o.Output):
+		return fmt.Errorf("write %s: there is no compression %s: want a name that ends with .tar, .tar.gz or .tar.zst", o.Output, suffix(o.Output))
 	case o.SaveConfig != "" && !flat:
 		return fmt.Errorf("format %s has the config in it already: it is saved beside rootfs and files", o.Format)
 	case o.ManifestOnly && o.Format != Components:

@@ -32,6 +32,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	if p.opts.directory() {
 		w.path = filepath.Clean(w.path)
 	}
+	if _, told := compressions[suffix(w.path)]; told && p.opts.Format == Archive {
+		p.warning("%s is a plain tar, in spite of its name: the layers in it are compressed already", w.path)
+	}
 	var err error
 	switch {
 	case p.opts.Format == Rootfs || p.opts.Format == Files:
