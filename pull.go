@@ -193,7 +193,7 @@ func (o PullOptions) checkLevel() error {
 	case o.Level == 0:
 		return nil
 	case compression == "" || compression == None:
-		return errors.New("a level is for what is compressed")
+		return errors.New("a level is for what is compressed: layers re-encoded as gzip, or a rootfs as gzip or zstd")
 	case o.Level < 1 || o.Level > most:
 		return fmt.Errorf("%s has levels 1 to %d, not %d", compression, most, o.Level)
 	}

@@ -235,6 +235,9 @@ func (o *pullOptions) validateFlags() error {
 	if o.output == stream {
 		opts.Output, opts.Stream = "", io.Discard
 	}
+	if len(distinct) > 1 && o.output == "" && (opts.Format == davit.Archive || opts.Format == davit.OCI) {
+		return usagef("several images need an output with a name: -o NAME")
+	}
 	if err := opts.Validate(len(distinct)); err != nil {
 		return usageError{err}
 	}
