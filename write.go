@@ -267,6 +267,9 @@ func (p *pull) saveUnknown(r ref.Reference, err error) error {
 
 // warn tells what some loaders will not make of the image.
 func (p *pull) warn(img image.Image) {
+	if entry := img.Entry(); p.opts.Format == OCI && strings.HasPrefix(entry.MediaType, "application/vnd.docker.") {
+		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
+	}
 	if p.opts.Format != Archive {
 		return
 	}
