@@ -48,9 +48,9 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
 	}
 	if p.opts.Stream != nil {
-		p.note("%s of layers wait in %s until they are written", units.HumanSize(float64(s.size)), s.temp)
+		p.note("%s of layers wait in %s until they are written", units.HumanSizeWithPrecision(float64(s.size), 3), s.temp)
 	} else {
-		p.step("%s of layers wait in %s until the output is whole", units.HumanSize(float64(s.size)), s.dir)
+		p.step("%s of layers wait in %s until the output is whole", units.HumanSizeWithPrecision(float64(s.size), 3), s.dir)
 	}
 	return s, nil
 }

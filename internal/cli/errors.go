@@ -28,7 +28,7 @@ const (
 const exitCodesHelp = `Exit codes:
   0 done   1 failed   2 wrong usage   3 not found (image, tag, platform)
   4 not authorized   5 content failed verification   130, 143 interrupted
-  141 whoever read -o - has gone`
+  141 whoever read the output has gone`
 
 // usageError is a command line that cannot be run.
 type usageError struct{ err error }
