@@ -24,16 +24,17 @@ const pullLong = `Take images out of their registries and write them, as one of 
   oci          an OCI image layout: a directory, new or added to
   components   manifest, config and layers as plain files in a directory
   rootfs       the image's file system as one tar, for WSL or chroot
-  files        the same, unpacked into a directory
+  files        the same, unpacked into a directory that is new or empty
 
 IMAGE is a name as docker pull takes it, or a registry's URL. Several images go
 into one archive or layout, each blob once. What an interrupted pull has fetched
-is used when the same command runs again. Nothing stands under the output's name
-before it is whole and verified.
+is used when the same command runs again. No file stands under its name before
+it is whole and verified; of a layout or components, what names the image comes
+last.
 
 Printed on stdout, a line for each image: the output, a tab, and the image's
 name@digest; with a rootfs that is one layer's own bytes another tab and the
-layer's digest.`
+layer's digest. With -o - it is printed on stderr.`
 
 const pullExample = `  davit pull alpine                                ./alpine_latest.tar, for this machine
   davit pull mysql:8 -p linux/arm64 -o mysql.tar
@@ -55,7 +56,8 @@ Environment:
   DOCKER_CONFIG                    where docker login stores credentials (~/.docker)
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY
   SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's
-  TMPDIR                           where the layers of -f rootfs -o - wait`
+  TMPDIR                           where layers wait with -o -, for -f rootfs and
+                                   --layers`
 
 // stream is the output that stands for stdout.
 const stream = "-"
@@ -142,7 +144,7 @@ func formatNames() []string {
 }
 
 func addPlatforms(cmd *cobra.Command, platforms *[]string) {
-	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` to take, such as linux/arm64; several with commas, or all (default: this machine's)")
+	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: linux, this machine's architecture)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
 		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
 		cobra.ShellCompDirectiveNoFileComp))
