@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/davit-cli/davit/image"
@@ -149,10 +150,12 @@ func outputDirectory(path string) (target, partialDir string, err error) {
 	if err == nil {
 		entries, err = os.ReadDir(path)
 	}
-	for _, e := range entries {
-		if e.Name() != partial.Suffix {
-			err = rootfs.ErrNotEmpty
-		}
+	begun := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == partial.Suffix })
+	switch {
+	case begun && len(entries) > 1:
+		err = fmt.Errorf("%w: an earlier davit was ended as it filled it", rootfs.ErrNotEmpty)
+	case !begun && len(entries) > 0:
+		err = rootfs.ErrNotEmpty
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("write into %s: %w", path, err)
