@@ -16,6 +16,8 @@ func (e *Interrupted) Error() string {
 	switch e.Signal {
 	case syscall.SIGTERM:
 		return "terminated"
+	case syscall.SIGHUP:
+		return "hung up"
 	case syscall.SIGPIPE:
 		return "whoever read the output has gone"
 	}
@@ -24,17 +26,14 @@ func (e *Interrupted) Error() string {
 
 // exitCode is what shells report for a process that the signal ended.
 func (e *Interrupted) exitCode() int {
-	switch e.Signal {
-	case syscall.SIGTERM:
-		return exitTerminated
-	case syscall.SIGPIPE:
-		return exitPipe
+	if s, ok := e.Signal.(syscall.Signal); ok {
+		return exitSignal + int(s)
 	}
 	return exitInterrupted
 }
 
-// WithSignals returns a context that the first SIGINT or SIGTERM cancels, with
-// an *Interrupted as its cause. The second one ends the process at once. A
+// WithSignals returns a context that the first SIGINT, SIGTERM or SIGHUP cancels,
+// with an *Interrupted as its cause. The second one ends the process at once. A
 // reader of stdout that goes away does not end the process, see toReader. The
 // caller calls stop once it no longer wants that.
 func WithSignals(parent context.Context) (ctx context.Context, stop func()) {
@@ -42,6 +41,9 @@ func WithSignals(parent context.Context) (ctx context.Context, stop func()) {
 	// Room for two, so that none is lost while the first is being handled.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	pipes := make(chan os.Signal) // nobody listens: whoever writes gets EPIPE
 	signal.Notify(pipes, syscall.SIGPIPE)
 	done := make(chan struct{})
