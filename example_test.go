@@ -66,6 +66,30 @@ func ExamplePull_stream() {
 	// Output: true <nil>
 }
 
+// Pull several images into one OCI image layout.
+func ExamplePullAll() {
+	host, stop := exampleRegistry()
+	defer stop()
+	dir, err := os.MkdirTemp("", "davit")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+
+	results, err := davit.PullAll(context.Background(), []string{host + "/davit/demo:latest"}, davit.PullOptions{
+		Format:    davit.OCI,
+		Platforms: []string{"all"},
+		Output:    filepath.Join(dir, "layout"),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range results {
+		fmt.Println(filepath.Base(r.Path), r.Platform, len(r.Manifests), r.Index == r.Digest)
+	}
+	// Output: layout linux/amd64 9 true
+}
+
 // Errors tell what a caller branches on; events tell of progress.
 func ExamplePull_errors() {
 	host, stop := exampleRegistry()

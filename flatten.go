@@ -131,7 +131,11 @@ func (f *flattening) run(ctx context.Context) (transfer.Stats, error) {
 
 // write makes the output of the layers.
 func (f *flattening) write(ctx context.Context) error {
-	opts := rootfs.Options{SpoolDir: f.spool.dir, Once: true, Events: f.opts.Events}
+	scratch, err := f.spool.Scratch()
+	if err != nil {
+		return err
+	}
+	opts := rootfs.Options{SpoolDir: scratch, Once: true, Events: f.opts.Events}
 	if f.opts.Format == Rootfs && f.compression() == Gzip && f.opts.Level == 0 {
 		same, err := rootfs.Verbatim(ctx, f.layers, opts)
 		if err != nil {

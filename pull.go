@@ -392,10 +392,6 @@ func (p *pull) note(format string, args ...any) {
 	p.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(format, args...)})
 }
 
-func (p *pull) step(format string, args ...any) {
-	p.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(format, args...)})
-}
-
 func (p *pull) warning(format string, args ...any) {
 	p.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(format, args...)})
 }

@@ -22,7 +22,7 @@ type spool struct {
 	*partial.Partial
 	dir      string
 	temp     string
-	size     int64 // of all blobs
+	size     int64                           // of all blobs
 	verified map[digest.Digest]chan struct{} // closed when the blob is
 }
 
@@ -47,11 +47,11 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 	if s.Partial, err = partial.OpenIn(s.dir, path, slots, s.size, p.opts.Restart); err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
 	}
-	if p.opts.Stream != nil {
-		p.note("%s of layers wait in %s until they are written", units.HumanSizeWithPrecision(float64(s.size), 3), s.temp)
-	} else {
-		p.step("%s of layers wait in %s until the output is whole", units.HumanSizeWithPrecision(float64(s.size), 3), s.dir)
+	where := s.dir
+	if s.temp != "" {
+		where = s.temp
 	}
+	p.note("%s of layers wait in %s until the output is whole", units.HumanSize(float64(s.size)), where)
 	return s, nil
 }
 

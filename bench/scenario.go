@@ -25,6 +25,8 @@ type scenario struct {
 	about string
 	setup setup
 	kill  bool // when half is served, and run again
+	// rootfs is the image's file system as one tar, in place of an archive.
+	rootfs bool
 }
 
 var scenarios = []scenario{
@@ -54,6 +56,12 @@ var scenarios = []scenario{
 		setup: setup{Layers: []int64{150e6, 70e6, 20e6}, Rate: 50e6},
 		kill:  true,
 	},
+	{
+		title:  "The file system of ten layers",
+		about:  "Debian and nine times Go's sources and programs, in ten layers of gzip, as one plain tar: `davit pull --quiet -f rootfs HOST/IMAGE -o FILE` and `crane export --insecure HOST/IMAGE FILE`. The registry does not limit it.",
+		setup:  setup{Trees: 10},
+		rootfs: true,
+	},
 }
 
 // measurement is what one pull took.
@@ -67,6 +75,9 @@ type measurement struct {
 
 // report has all tools do the scenario and returns the table of what it took.
 func (s scenario) report(ctx context.Context, dir string, tools []tool, runs int) (table string, err error) {
+	if s.setup.Dir, err = os.MkdirTemp(dir, "layers-"); err != nil {
+		return "", err
+	}
 	srv, err := startServer(ctx, s.setup)
 	if err != nil {
 		return "", err
@@ -76,6 +87,11 @@ func (s scenario) report(ctx context.Context, dir string, tools []tool, runs int
 	fmt.Fprintf(&w, "\n## %s\n\n%s\n\n| tool | time | as davit's | CPU | memory | served | requests | |\n|---|---|---|---|---|---|---|---|\n", s.title, s.about)
 	var davit time.Duration
 	for _, t := range tools {
+		if s.rootfs {
+			if t.args = t.rootfs; t.args == nil {
+				continue // it has no such command
+			}
+		}
 		if t.program == "" {
 			fmt.Fprintf(&w, "| %s | – | – | – | – | – | – | not installed |\n", t.name)
 			continue

@@ -19,6 +19,8 @@ import (
 // setup is a registry with one image, as the bench's own process serves it.
 type setup struct {
 	Layers  []int64       // sizes
+	Trees   int           // in place of Layers: so many, of real files
+	Dir     string        // where these stand
 	Rate    int           // bytes a second of each connection, 0 for no limit
 	Latency time.Duration // before each answer
 	Cut     int64         // bytes after which each body is cut, 0 for never
@@ -53,13 +55,12 @@ func serveSetup(encoded string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer func() { _ = s.Close() }() // it has no error to give
-	var img registrytest.Image
-	for i, size := range o.Layers {
-		img.Layers = append(img.Layers, registrytest.RandomLayer(uint64(i), size))
+	size, err := o.push(s)
+	if err != nil {
+		return err
 	}
-	pushed := s.Push(repository, tag, img)
 	answers := json.NewEncoder(out)
-	if err := answers.Encode(greeting{s.Host() + "/" + repository + ":" + tag, pushed.Size()}); err != nil {
+	if err := answers.Encode(greeting{s.Host() + "/" + repository + ":" + tag, size}); err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -79,6 +80,18 @@ func serveSetup(encoded string, in io.Reader, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// push makes the image, and returns the size of its blobs.
+func (o setup) push(s *registrytest.Server) (size int64, err error) {
+	if o.Trees > 0 {
+		return pushTrees(s.Content, o.Dir, o.Trees)
+	}
+	var img registrytest.Image
+	for i, size := range o.Layers {
+		img.Layers = append(img.Layers, registrytest.RandomLayer(uint64(i), size))
+	}
+	return s.Push(repository, tag, img).Size(), nil
 }
 
 // server is a process that serves a setup.

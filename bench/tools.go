@@ -11,25 +11,30 @@ import (
 	"strings"
 )
 
-// tool is a program that writes an image to a tar that docker load takes.
+// tool is a program that writes an image to a tar that docker load takes (args).
 type tool struct {
 	name    string
 	program string // empty where it is not installed
 	args    func(image, file string) []string
+	rootfs  func(image, file string) []string // to write the file system alone, nil where it cannot
 }
 
 func findTools(davit string) []tool {
 	return []tool{
-		{"davit", davit, func(image, file string) []string {
+		{name: "davit", program: davit, args: func(image, file string) []string {
 			return []string{"pull", "--quiet", image, "-o", file}
+		}, rootfs: func(image, file string) []string {
+			return []string{"pull", "--quiet", "-f", "rootfs", image, "-o", file}
 		}},
-		{"crane", find("crane"), func(image, file string) []string {
+		{name: "crane", program: find("crane"), args: func(image, file string) []string {
 			return []string{"pull", "--insecure", image, file}
+		}, rootfs: func(image, file string) []string {
+			return []string{"export", "--insecure", image, file}
 		}},
-		{"skopeo", find("skopeo"), func(image, file string) []string {
+		{name: "skopeo", program: find("skopeo"), args: func(image, file string) []string {
 			return []string{"copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", "docker://" + image, "docker-archive:" + file + ":" + image}
 		}},
-		{"regctl", find("regctl"), func(image, file string) []string {
+		{name: "regctl", program: find("regctl"), args: func(image, file string) []string {
 			host, _, _ := strings.Cut(image, "/")
 			return []string{"image", "export", "--host", "reg=" + host + ",tls=disabled", image, file}
 		}},

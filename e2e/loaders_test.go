@@ -69,6 +69,12 @@ func pullArchives(t testing.TB) archives {
 func loads(t *testing.T, l loader, a archive, name, id string) {
 	t.Helper()
 	t.Log(strings.TrimSpace(l.load(t, a.path)))
+	loaded(t, l, a, name, id)
+}
+
+// loaded checks that what was loaded has its name, and runs with all its layers.
+func loaded(t *testing.T, l loader, a archive, name, id string) {
+	t.Helper()
 	if names := l.names(t); !slices.Contains(names, name) {
 		t.Errorf("loaded as %q, want %s", names, name)
 	}

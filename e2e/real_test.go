@@ -19,6 +19,26 @@ type realImage struct {
 	prints string
 }
 
+// made is what several tests use and is made once a run: images, layers.
+var made = map[string]any{}
+
+func once[T any](t testing.TB, name string, build func(testing.TB) T) T {
+	t.Helper()
+	if x, found := made[name]; found {
+		return x.(T)
+	}
+	x := build(t)
+	made[name] = x
+	return x
+}
+
+// debianBase is Debian in one layer of gzip.
+func debianBase(t testing.TB) layer {
+	return once(t, "base", func(t testing.TB) layer {
+		return makeLayer(t, gzipped, fromFile(built(t, "bookworm.tar")))
+	})
+}
+
 var thisPlatform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 
 // show is a config whose container prints Debian's release and the digest of
@@ -40,7 +60,7 @@ func goroot(t testing.TB) string {
 // these tests use, in four layers: several hundred MB.
 func debianImage(t testing.TB) realImage {
 	t.Helper()
-	base := makeLayer(t, gzipped, fromFile(built(t, "bookworm.tar")))
+	base := debianBase(t)
 	source, sourceSums := treeLayer(t, gzipped, goroot(t), "opt/go", "src")
 	tools, toolSums := treeLayer(t, gzipped, goroot(t), "opt/go", "bin", "pkg")
 	parts, partSums := treeLayer(t, plain, filepath.Dir(built(t, "registry")), "opt/parts", "crane", "dockerd", "regctl", "registry", "runc")
@@ -49,7 +69,9 @@ func debianImage(t testing.TB) realImage {
 }
 
 // zstdImage is Debian and another tree, in layers of zstd.
-func zstdImage(t testing.TB) realImage {
+func zstdImage(t testing.TB) realImage { return once(t, "zstd", makeZstdImage) }
+
+func makeZstdImage(t testing.TB) realImage {
 	t.Helper()
 	base := makeLayer(t, zstandard, fromFile(built(t, "bookworm.tar")))
 	tests, sums := treeLayer(t, zstandard, goroot(t), "opt/go", "test")
@@ -81,7 +103,9 @@ func main() {
 
 // multiImage is an index of images for two platforms with attestations, each of
 // a static program and a layer of files that both share.
-func multiImage(t testing.TB) realImage {
+func multiImage(t testing.TB) realImage { return once(t, "multi", makeMultiImage) }
+
+func makeMultiImage(t testing.TB) realImage {
 	t.Helper()
 	files, sums := treeLayer(t, gzipped, goroot(t), "opt/go", "LICENSE", "doc", "lib")
 	greeting := func(arch string) string {

@@ -44,15 +44,7 @@ func random(seed uint64, size int64) registrytest.Layer {
 // what it has written in the end, and what it fetched for that.
 func TestKilled(t *testing.T) {
 	enabled(t)
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("DAVIT_E2E_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("DAVIT_E2E_SEED=%d", seed)
-	dice := rand.New(rand.NewPCG(seed, seed))
+	dice := newDice(t)
 
 	// At this rate a run takes some seconds, with sixteen connections.
 	s := registrytest.Start(t, registrytest.Options{Rate: 4_000_000, SendBuffer: sendBuffer})
@@ -92,6 +84,20 @@ func TestKilled(t *testing.T) {
 	if _, err := os.Stat(killed + ".davit-part"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the partial is still there: %v", err)
 	}
+}
+
+// newDice are other ones each time, and can be had again.
+func newDice(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("DAVIT_E2E_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("DAVIT_E2E_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, seed))
 }
 
 // killAt runs davit and kills it when the registry has served so many bytes,

@@ -22,9 +22,7 @@ type copied struct {
 func skopeoCopy(t testing.TB, source string) copied {
 	t.Helper()
 	dir := filepath.Join(workDir(t), "image")
-	cmd := exec.Command(debian(t, "skopeo"), "copy", "--insecure-policy", "--quiet", source, "dir:"+dir)
-	cmd.Env = []string{debianPath(), "HOME=" + filepath.Dir(dir), "TMPDIR=" + filepath.Dir(dir)}
-	run(t, cmd)
+	run(t, skopeo(t, "copy", "--quiet", source, "dir:"+dir))
 	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -45,4 +43,26 @@ func skopeoCopy(t testing.TB, source string) copied {
 		}
 	}
 	return c
+}
+
+// skopeoCopyAll copies an index with all its manifests into a new layout, and
+// returns its digest.
+func skopeoCopyAll(t testing.TB, source string) digest.Digest {
+	t.Helper()
+	to := filepath.Join(workDir(t), "layout")
+	run(t, skopeo(t, "copy", "--quiet", "--all", source, "oci:"+to+":all"))
+	l := readLayout(t, to)
+	if len(l.index.Manifests) != 1 {
+		t.Fatalf("skopeo copied %d images of %s", len(l.index.Manifests), source)
+	}
+	return l.index.Manifests[0].Digest
+}
+
+// skopeo is skopeo with args, in an environment of its own.
+func skopeo(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	home := workDir(t)
+	cmd := exec.Command(debian(t, "skopeo"), append([]string{"--insecure-policy"}, args...)...)
+	cmd.Env = []string{debianPath(), "HOME=" + home, "TMPDIR=" + home}
+	return cmd
 }

@@ -140,7 +140,7 @@ type Entry struct {
 type content struct {
 	in    io.ReaderAt
 	off   int64
-	spool *spool // whose file in is, or nil
+	spool *spool       // whose file in is, or nil
 	stage *image.Stage // of the writing, or nil
 }
 

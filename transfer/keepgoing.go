@@ -83,7 +83,7 @@ func (e *engine) hopeless(c *claim, begun progress, err error) {
 	}
 	e.mu.Lock()
 	var told []image.Event
-	if c.ctx.Err() == nil { // nobody has taken it over
+	if c.ctx.Err() == nil && c.lacking() { // nobody has taken it over
 		if c.from.got == begun.source && !ofOneBlob(err) {
 			c.from.countBarren(err)
 		}

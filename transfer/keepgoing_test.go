@@ -223,6 +223,51 @@ func TestDeadSourceBesideHealthy(t *testing.T) {
 	}
 }
 
+// A blob that is fetched as one stream is given up once, too.
+func TestKeepGoingWithoutRanges(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 900_000), randomBlob(2, 800_000), randomBlob(3, 700_000), randomBlob(4, 600_000)}
+	s := newFakeSource(blobs...)
+	s.noRanges = true
+	items, places := itemsFor(t, s, blobs...)
+	delete(s.blobs, items[1].Blob.Digest)
+	places[0].before = []image.Extent{{Off: 1000, Len: 10}} // asks for a range, and hears that there are none
+	copy(places[0].data[1000:], blobs[0][1000:1010])
+	opts := quick
+	opts.Jobs = 1
+	keepGoing(t, items, places, opts, []int{1}, nil)
+	if s.calls != 5 {
+		t.Errorf("%d requests, want one for each blob and one for a range", s.calls)
+	}
+}
+
+// A stream that breaks off where nothing more was missing of its blob is not
+// asked for again, and takes nothing away from the blob.
+func TestStreamBreaksBehindTheLastGap(t *testing.T) {
+	blob, other := randomBlob(1, 900_000), randomBlob(2, 100_000)
+	for _, going := range []bool{false, true} {
+		s := newFakeSource(blob, other)
+		s.noRanges = true
+		s.cut = 500_000
+		s.fail = func(call int) error {
+			if call == 2 {
+				return image.ErrNotFound
+			}
+			return nil
+		}
+		items, places := itemsFor(t, s, blob, other)
+		items[1].Source = newFakeSource(other)
+		left := image.Extent{Off: 100_000, Len: 800_000}
+		copy(places[0].data[left.Off:], blob[left.Off:])
+		places[0].before, places[0].written = []image.Extent{left}, extents{left}
+		opts := quick
+		opts.KeepGoing = going
+		_, err := Fetch(t.Context(), items, opts)
+		if err != nil || !bytes.Equal(places[0].data, blob) || s.calls != 2 {
+			t.Errorf("KeepGoing %v: %v after %d requests, want a range and a stream", going, err, s.calls)
+		}
+	}
+}
+
 // Blobs that cannot be had, side by side, do not condemn a source that gives others.
 func TestBadBlobsOfHealthySource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -286,6 +331,7 @@ func TestUnwantedBlobsAreDropped(t *testing.T) {
 		}
 		copy(places[4].data, whole)
 		places[4].before = []image.Extent{{Len: 1 << 20}}
+		items[4].Place = &slowPlace{places[4]} // it wants nothing but its hash
 		items[0].Source = &hookedSource{s, func(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
 			sleep(ctx, time.Second)
 			return nil, image.ErrNotFound
@@ -311,6 +357,9 @@ func TestDamagedBlobOfDeadSource(t *testing.T) {
 		places[3].before = []image.Extent{{Len: 1000}} // zeros in truth
 		items[3].Place = &slowPlace{places[3]}
 		keepGoing(t, items, places, Options{}, []int{0, 1, 2, 3}, nil)
+		if s.calls > 3*DefaultRetries {
+			t.Errorf("%d requests, want none after the source was given up", s.calls)
+		}
 	})
 }
 
@@ -441,7 +490,7 @@ func TestChaosKeepGoing(t *testing.T) {
 				blobs = append(blobs, randomBlob(uint64(10+i), 10_000+i*30_000))
 			}
 			s := newChaosSource(seed, newFakeSource(blobs...))
-			s.fatal = 6
+			s.fatal = 60
 			items, places := itemsFor(t, s.fakeSource, blobs...)
 			var verified [17]atomic.Bool
 			for i := range items {

@@ -86,8 +86,10 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	e.mu.Lock()
 	off, end, size := c.pos, c.end, c.Blob.Size
 	paused := time.Until(e.pausedUntil)
+	// A stream may break off behind the last byte that was missing.
+	whole := c.stream && !c.lacking()
 	e.mu.Unlock()
-	if off >= end && size > 0 {
+	if whole || off >= end && size > 0 {
 		return nil
 	}
 	if paused > 0 {

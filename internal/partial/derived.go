@@ -13,6 +13,24 @@ import (
 // the data but made of them.
 const derivedName = "derived"
 
+// scratchName is a directory for what is needed only until the output is whole.
+const scratchName = "scratch"
+
+// Scratch returns a directory for temporary files, and makes it. Nothing in it
+// outlives the process: what a killed one has left the next one removes.
+func (p *Partial) Scratch() (string, error) {
+	dir := p.path(scratchName)
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		return "", err
+	}
+	return dir, nil
+}
+
+// clear removes all that does not outlive the process.
+func (p *Partial) clear() error {
+	return errors.Join(os.RemoveAll(p.Derived()), os.RemoveAll(p.path(scratchName)))
+}
+
 // Derived is where an output is written that is made of the data: a file or a
 // directory, which is not there yet. Nothing of it outlives the process; the
 // data do. The caller ends with CommitDerived or Close.
@@ -32,7 +50,7 @@ func (p *Partial) CommitDerived() error {
 
 // Discard removes the partial with all that is in it, in place of a commit.
 func (p *Partial) Discard() error {
-	if err := errors.Join(os.RemoveAll(p.Derived()), p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
+	if err := errors.Join(p.clear(), p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
 	p.data, p.journal = nil, nil

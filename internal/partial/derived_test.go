@@ -96,3 +96,32 @@ func TestDerivedDirectoryFillsAnEmptyOne(t *testing.T) {
 		t.Error("what was there was replaced")
 	}
 }
+
+// What a killed process left in the scratch directory is gone with the next run.
+func TestScratch(t *testing.T) {
+	output := filepath.Join(t.TempDir(), "out")
+	p := derive(t, output+Suffix, output, "first")
+	for range 2 {
+		scratch, err := p.Scratch()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(scratch, "left"), nil, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.lock.release(); err != nil { // and nothing else: it was killed
+		t.Fatal(err)
+	}
+	p.lock = nil
+	p = derive(t, output+Suffix, output, "second")
+	wantGone(t, filepath.Join(output+Suffix, scratchName))
+	if _, err := p.Scratch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.CommitDerived(); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, output, "second")
+	wantGone(t, output+Suffix)
+}

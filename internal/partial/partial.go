@@ -102,7 +102,7 @@ func (p *Partial) giveUp() error {
 func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *Partial) open(size int64, restart bool) error {
-	if err := os.RemoveAll(p.Derived()); err != nil {
+	if err := p.clear(); err != nil {
 		return err
 	}
 	if restart {
@@ -308,7 +308,7 @@ func (p *Partial) Commit() error {
 	}
 	// The output stands there now, whatever a directory makes of being synced.
 	atomicfile.SyncDir(filepath.Dir(p.output))
-	if err := errors.Join(p.journal.Close(), p.discard(journalName)); err != nil {
+	if err := errors.Join(p.journal.Close(), p.clear(), p.discard(journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
 	p.journal = nil
@@ -338,7 +338,7 @@ func (p *Partial) Close() error {
 		p.data = nil
 	}
 	if p.lock != nil {
-		errs = append(errs, os.RemoveAll(p.Derived()), p.lock.release())
+		errs = append(errs, p.clear(), p.lock.release())
 		p.lock = nil
 	}
 	return errors.Join(errs...)
@@ -356,7 +356,7 @@ func Remove(dir string) error {
 	if p.lock, err = acquire(dir, p.path(lockName)); err != nil {
 		return err
 	}
-	if err := p.discard(dataName, journalName, oldDataName, oldJournalName); err != nil {
+	if err := errors.Join(p.clear(), p.discard(dataName, journalName, oldDataName, oldJournalName)); err != nil {
 		return errors.Join(err, p.lock.release())
 	}
 	return p.lock.remove(dir)

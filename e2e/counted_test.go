@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// counted is distribution's registry behind a proxy that counts the bytes it
+// serves of blobs, and can keep some of them back.
+type counted struct {
+	*registry
+	host string // the proxy's, as davit is to name it
+
+	mu     sync.Mutex
+	served map[digest.Digest]int64
+	lost   map[digest.Digest]bool
+}
+
+func startCounted(t testing.TB) *counted {
+	t.Helper()
+	c := &counted{registry: startRegistry(t), served: map[digest.Digest]int64{}, lost: map[digest.Digest]bool{}}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: c.registry.host})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, name, isBlob := strings.Cut(r.URL.Path, "/blobs/")
+		d := digest.Digest(name)
+		switch {
+		case !isBlob:
+			proxy.ServeHTTP(w, r)
+		case c.isLost(d):
+			http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN"}]}`, http.StatusNotFound)
+		default:
+			proxy.ServeHTTP(&countedAnswer{w, c, d}, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	c.host = strings.TrimPrefix(server.URL, "http://")
+	return c
+}
+
+// lose keeps a blob back from now on, or gives it again.
+func (c *counted) lose(d digest.Digest, lost bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost[d] = lost
+}
+
+func (c *counted) isLost(d digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost[d]
+}
+
+// forget begins to count anew.
+func (c *counted) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.served)
+}
+
+// bytes is how many were served of a blob.
+func (c *counted) bytes(d digest.Digest) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.served[d]
+}
+
+// countedAnswer is an answer with a blob, or a part of it.
+type countedAnswer struct {
+	http.ResponseWriter
+	counted *counted
+	blob    digest.Digest
+}
+
+func (a *countedAnswer) Write(p []byte) (int, error) {
+	n, err := a.ResponseWriter.Write(p)
+	a.counted.mu.Lock()
+	defer a.counted.mu.Unlock()
+	a.counted.served[a.blob] += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (a *countedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
