@@ -44,7 +44,7 @@ func WithSignals(parent context.Context) (ctx context.Context, stop func()) {
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	pipes := make(chan os.Signal) // nobody listens: whoever writes gets EPIPE
+	pipes := make(chan os.Signal, 1) // nobody listens: whoever writes gets EPIPE
 	signal.Notify(pipes, syscall.SIGPIPE)
 	done := make(chan struct{})
 	go func() {
