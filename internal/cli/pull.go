@@ -166,7 +166,11 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 		return err
 	}
 	if o.output == stream && isTerminal(s.out) {
-		return usagef("the %s is not written to a terminal: pipe it into a program, docker load for one, or choose a file with -o FILE", o.format)
+		program := "docker load"
+		if o.format == string(davit.Rootfs) {
+			program = "docker import -"
+		}
+		return usagef("the %s is not written to a terminal: pipe it into a program, %s for one, or choose a file with -o FILE", o.format, program)
 	}
 	for _, err := range []error{o.registry.validate(o.references), o.transfer.validate(), o.display.validate()} {
 		if err != nil {
