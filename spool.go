@@ -47,6 +47,9 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 	if s.Partial, err = partial.OpenIn(s.dir, path, slots, s.size, p.opts.Restart); err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
 	}
+	if len(blobs) > 1 { // one may become the output itself
+		s.Lazy()
+	}
 	where := s.dir
 	if s.temp != "" {
 		where = s.temp

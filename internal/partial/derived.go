@@ -31,6 +31,11 @@ func (p *Partial) clear() error {
 	return errors.Join(os.RemoveAll(p.Derived()), os.RemoveAll(p.path(scratchName)))
 }
 
+// Lazy leaves it to the system when to write the data to the disk: an output
+// that is derived of them waits for its own bytes alone. It comes before the
+// first byte.
+func (p *Partial) Lazy() { p.lazy = true }
+
 // Derived is where an output is written that is made of the data: a file or a
 // directory, which is not there yet. Nothing of it outlives the process; the
 // data do. The caller ends with CommitDerived or Close.

@@ -41,6 +41,7 @@ type Partial struct {
 	data   *os.File
 	slots  []Slot
 
+	lazy    bool         // the data are not sent on their way to the disk early
 	written atomic.Int64 // bytes, since they were last sent on their way to the disk
 
 	mu      sync.Mutex // guards the rest
@@ -368,6 +369,9 @@ const flushStep = 16 << 20
 // wrote lets the system begin to write to the disk, so that little is left to
 // wait for in Commit.
 func (p *Partial) wrote(n int64) {
+	if p.lazy {
+		return
+	}
 	if p.written.Add(n) >= flushStep {
 		p.written.Store(0)
 		startWriteback(p.data)
