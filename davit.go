@@ -78,7 +78,7 @@ type PullOptions struct {
 	// 19. 0: the fastest.
 	Level int
 	// SaveConfig is a file for the config of the image that is written as
-	// Rootfs or Files.
+	// Rootfs or Files, not in the output; missing parent directories are made.
 	SaveConfig string
 	// KeepGoing writes what of several images can be had.
 	KeepGoing bool

@@ -23,6 +23,9 @@ func (p *pull) flatten(ctx context.Context, w written) (written, error) {
 	if !img.Manifests[0].IsImage() {
 		return w, fmt.Errorf("%s: %w (its config is %s)", img.Reference, ErrNoFileSystem, img.Manifests[0].Config.MediaType)
 	}
+	if err := p.opts.checkSaveConfig(w.path); err != nil {
+		return w, err
+	}
 	f, err := p.newFlattening(img, w.path)
 	if err != nil {
 		return w, err

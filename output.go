@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/davit-cli/davit/image"
@@ -77,19 +78,29 @@ func fileRune(r rune) rune {
 	return '-'
 }
 
+// compressions are what ends of names tell; those of "" davit has not.
+var compressions = map[string]Compression{
+	".gz": Gzip, ".tgz": Gzip, ".wsl": Gzip, ".zst": Zstd, ".zstd": Zstd, ".tzst": Zstd,
+	".xz": "", ".txz": "", ".bz2": "", ".tbz2": "", ".lz4": "", ".lzma": "", ".br": "", ".zip": "", ".7z": "",
+}
+
 // CompressionOf is how a file of that name is compressed: gzip, zstd, or not
 // at all.
 func CompressionOf(path string) Compression {
-	name := strings.ToLower(filepath.Base(path))
-	for suffix, compression := range map[string]Compression{
-		".gz": Gzip, ".tgz": Gzip, ".wsl": Gzip, ".zst": Zstd, ".zstd": Zstd, ".tzst": Zstd,
-	} {
-		if strings.HasSuffix(name, suffix) {
-			return compression
-		}
+	if compression := compressions[suffix(path)]; compression != "" {
+		return compression
 	}
 	return None
 }
+
+// writable says whether davit has the compression that the file's name tells.
+func writable(path string) bool {
+	compression, told := compressions[suffix(path)]
+	return !told || compression != ""
+}
+
+// suffix is the end of a file's name, in lower case.
+func suffix(path string) string { return strings.ToLower(filepath.Ext(path)) }
 
 // outputFile follows a link to the file that is to be replaced, and refuses
 // what is no file: a directory, a device, a pipe.
@@ -142,10 +153,12 @@ func outputDirectory(path string) (target, partialDir string, err error) {
 	if err == nil {
 		entries, err = os.ReadDir(path)
 	}
-	for _, e := range entries {
-		if e.Name() != partial.Suffix {
-			err = rootfs.ErrNotEmpty
-		}
+	begun := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == partial.Suffix })
+	switch {
+	case begun && len(entries) > 1:
+		err = fmt.Errorf("%w: an earlier davit was ended as it filled it", rootfs.ErrNotEmpty)
+	case !begun && len(entries) > 0:
+		err = rootfs.ErrNotEmpty
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("write into %s: %w", path, err)

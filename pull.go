@@ -1,6 +1,7 @@
 package davit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,12 +161,14 @@ func (o PullOptions) Validate(images int) error {
 		return fmt.Errorf("format %s is not compressed as a whole", o.Format)
 	case o.Compress != "" && !slices.Contains([]Compression{None, Gzip, Zstd}, o.Compress):
 		return fmt.Errorf("there is no compression %q: want none, gzip or zstd", string(o.Compress))
+	case o.Format == Rootfs && o.Compress == "" && !writable(o.Output):
+		return fmt.Errorf("write %s: there is no compression %s: want a name that ends with .tar, .tar.gz or .tar.zst", o.Output, suffix(o.Output))
 	case o.SaveConfig != "" && !flat:
 		return fmt.Errorf("format %s has the config in it already: it is saved beside rootfs and files", o.Format)
 	case o.ManifestOnly && o.Format != Components:
 		return fmt.Errorf("format %s needs the layers: only components go without", o.Format)
 	}
-	return o.checkLevel()
+	return cmp.Or(o.checkSaveConfig(o.Output), o.checkLevel())
 }
 
 // directory says whether the format is a directory.
@@ -191,7 +194,7 @@ func (o PullOptions) checkLevel() error {
 	case o.Level == 0:
 		return nil
 	case compression == "" || compression == None:
-		return errors.New("a level is for what is compressed")
+		return errors.New("a level is for what is compressed: layers re-encoded as gzip, or a rootfs as gzip or zstd")
 	case o.Level < 1 || o.Level > most:
 		return fmt.Errorf("%s has levels 1 to %d, not %d", compression, most, o.Level)
 	}

@@ -11,6 +11,24 @@ import (
 	"github.com/davit-cli/davit/internal/atomicfile"
 )
 
+// checkSaveConfig refuses to save the config as the output, or in it.
+func (o PullOptions) checkSaveConfig(output string) error {
+	if o.SaveConfig == "" || output == "" {
+		return nil
+	}
+	config, err := filepath.Abs(o.SaveConfig)
+	if err != nil {
+		return err
+	}
+	if output, err = filepath.Abs(output); err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(output, config); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("the config cannot be saved as %s: that is the output's place", o.SaveConfig)
+	}
+	return nil
+}
+
 // savedLayer is what a saved config tells of a layer.
 type savedLayer struct {
 	MediaType string `json:"mediaType"`
@@ -37,6 +55,7 @@ func checkSaveConfig(path, output string) error {
 
 // saveConfig writes an image's config without history and rootfs, with what
 // its one layer is, or with the list of its layers where there are several.
+// Missing parent directories are made.
 func saveConfig(path string, m image.Manifest) error {
 	var config map[string]json.RawMessage
 	if err := json.Unmarshal(m.Config.Bytes, &config); err != nil {
@@ -68,7 +87,11 @@ func saveConfig(path string, m image.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("save the config: %w", err)
 	}
-	if err := atomicfile.Write(path, out.Bytes()); err != nil {
+	err = os.MkdirAll(filepath.Dir(path), 0o777)
+	if err == nil {
+		err = atomicfile.Write(path, out.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("save the config as %s: %w", path, err)
 	}
 	return nil

@@ -55,7 +55,7 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 	if s.temp != "" {
 		where = s.temp
 	}
-	p.note("%s of layers wait in %s until the output is whole", units.HumanSize(float64(s.size)), where)
+	p.note("%s of layers wait in %s until the output is whole", units.HumanSizeWithPrecision(float64(s.size), 3), where)
 	return s, nil
 }
 

@@ -32,6 +32,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	if p.opts.directory() {
 		w.path = filepath.Clean(w.path)
 	}
+	if _, told := compressions[suffix(w.path)]; told && p.opts.Format == Archive {
+		p.warning("%s is a plain tar, in spite of its name: the layers in it are compressed already", w.path)
+	}
 	var err error
 	switch {
 	case p.opts.Format == Rootfs || p.opts.Format == Files:
@@ -277,6 +280,9 @@ func (p *pull) saveUnknown(r ref.Reference, err error) error {
 
 // warn tells what some loaders will not make of the image.
 func (p *pull) warn(img image.Image) {
+	if entry := img.Entry(); p.opts.Format == OCI && strings.HasPrefix(entry.MediaType, "application/vnd.docker.") {
+		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
+	}
 	if p.opts.Format != Archive {
 		return
 	}
@@ -286,7 +292,7 @@ func (p *pull) warn(img image.Image) {
 	if img.Name.Tag == "" {
 		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Reference)
 	}
-	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "+zstd") }) {
+	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
 		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Reference)
 	}
 	for _, m := range img.Manifests {

@@ -203,7 +203,21 @@ func (w *Writer) Commit(ctx context.Context) error {
 		}
 	}
 	w.over = true
+	w.warnOfAnother()
 	return nil
+}
+
+// warnOfAnother tells of the manifest of another image in the directory, which
+// has a name that this one's does not take.
+func (w *Writer) warnOfAnother() {
+	name := "manifest_list.json"
+	if len(w.img.Indexes) > 0 {
+		name = "image_manifest.json"
+	}
+	path := filepath.Join(w.dir, name)
+	if _, err := os.Lstat(path); err == nil {
+		w.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("%s is there too: it is another image's", path)})
+	}
 }
 
 // knownLayers writes layers that are documents too, a config that an artifact

@@ -379,8 +379,11 @@ func (v *resolver) tell(img Image) {
 		text += fmt.Sprintf(", with %d attestations", attestations)
 	case len(v.want.List) > 0 || v.want.All:
 	case !fits(img.Manifests[0].Platform, Platform{OS: host.OS, Architecture: host.Architecture}):
-		v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s is there for %s only (this machine is %s)",
-			v.ref, names[0], FormatPlatform(host))})
+		text = fmt.Sprintf("%s is there for %s only (this machine is %s)", v.ref, names[0], FormatPlatform(host))
+		if img.Manifests[0].Platform.Architecture == "" {
+			text = fmt.Sprintf("%s does not say which architecture it is for", v.ref)
+		}
+		v.events.Send(Event{Kind: EventWarning, Text: text})
 		return
 	case len(img.Indexes) > 0:
 		text += " (this machine's architecture; choose another with --platform)"

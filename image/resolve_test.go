@@ -217,6 +217,11 @@ func TestResolve(t *testing.T) {
 	m.add(ocispec.MediaTypeImageManifest, manifestOf(withSize(mf.Config, mf.Config.Size+1), mf.Layers...), "config-size")
 	m.add(ocispec.MediaTypeImageManifest, manifestOf(withMediaType(mf.Config, "application/octet-stream"), mf.Layers...), "octets")
 	helm := m.add(ocispec.MediaTypeImageManifest, manifestOf(m.blob("application/vnd.cncf.helm.config.v1+json", []byte(`{"name":"x"}`)), mf.Layers[0]), "helm")
+	silent, err := json.Marshal(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString("1"), digest.FromString("2")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noArchConfig := m.add(ocispec.MediaTypeImageManifest, manifestOf(m.blob(ocispec.MediaTypeImageConfig, silent), mf.Layers...), "silent")
 	arm := m.image("linux/arm", "arm")
 	embedded := mf.Config
 	embedded.Data = m.blobs[mf.Config.Digest]
@@ -248,6 +253,7 @@ func TestResolve(t *testing.T) {
 		{"r.io/a:deep", other, foreign, other, nil, ""},
 		{"r.io/a:too-deep", other, Descriptor{}, "", ErrVerification, "more than 4 indexes"},
 		{"r.io/a:wide", "linux/mips", Descriptor{}, "", ErrVerification, "more than 16 nested indexes"},
+		{"r.io/a:silent", "", noArchConfig, "linux", nil, "r.io/a:silent does not say which architecture it is for"},
 		{"r.io/a:sole", "", foreign, other, nil, "is there for " + other + " only"},
 		{"r.io/a:sole", host, Descriptor{}, "", ErrNotFound, "it is an image for " + other},
 		{"r.io/a:lying", host, foreign, other, nil, "the index says that the image is for " + host + ", its config says " + other},

@@ -53,6 +53,9 @@ type Writer struct {
 
 var _ image.Output = (*Writer)(nil)
 
+// ErrNoLayout: the directory holds something, and no image layout.
+var ErrNoLayout = errors.New("the directory is not empty and no image layout")
+
 const (
 	blobsName   = "blobs"
 	partialName = partial.Suffix // below the layout's directory
@@ -147,7 +150,7 @@ func (w *Writer) look() (bool, error) {
 	if os.IsNotExist(err) {
 		for _, f := range files {
 			if !atomicfile.UnderWay(f.Name()) {
-				return false, fmt.Errorf("the directory is not empty and no image layout: it has %s but no %s", f.Name(), ocispec.ImageLayoutFile)
+				return false, fmt.Errorf("%w: it has %s but no %s", ErrNoLayout, f.Name(), ocispec.ImageLayoutFile)
 			}
 		}
 		return false, nil

@@ -18,8 +18,8 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// Why a request got no answer. An *Error with Status 0 wraps one of these
-// where it is the cause.
+// Why a request got no answer, or not the registry's. An *Error wraps one of
+// these where it is the cause.
 var (
 	// ErrUnknownHost: no such name.
 	ErrUnknownHost = errors.New("unknown host")
@@ -33,6 +33,8 @@ var (
 	ErrTLS = errors.New("TLS failure")
 	// ErrPlainHTTP: the server speaks HTTP where HTTPS was spoken to it.
 	ErrPlainHTTP = errors.New("server speaks HTTP, not HTTPS")
+	// ErrHTTPS: the server speaks HTTPS where HTTP was spoken to it.
+	ErrHTTPS = errors.New("server speaks HTTPS, not HTTP")
 	// ErrProxy: the proxy could not be reached. It stands beside the others.
 	ErrProxy = errors.New("proxy failure")
 	// ErrCredential: one is configured, but cannot be had; nothing was sent in
@@ -140,6 +142,7 @@ func (c *client) refusal(step string, resp *http.Response, p purpose, source str
 	asked := resp.Request.URL
 	if asked.Scheme == "http" && e.Status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
 		message = "the server speaks HTTPS, not HTTP" // as servers in Go say it
+		e.causes = append(e.causes, ErrHTTPS)
 	}
 	if p == purposeToken {
 		asked = nil // its query is what the message may be about, and no secret

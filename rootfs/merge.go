@@ -125,7 +125,7 @@ func (t *Tree) merge(ctx context.Context, m *merger) error {
 	if t.stats.Spooled > 0 {
 		t.opts.Events.Send(image.Event{
 			Kind:  image.EventNote,
-			Text:  fmt.Sprintf("%s of unpacked layers wait in a spool until they are written", units.BytesSize(float64(t.stats.Spooled))),
+			Text:  fmt.Sprintf("%s of unpacked layers wait in a spool until they are written", units.HumanSizeWithPrecision(float64(t.stats.Spooled), 3)),
 			Bytes: t.stats.Spooled,
 		})
 	}

@@ -88,7 +88,7 @@ var (
 	// ErrLimit: the layers decode to more than Limits allow.
 	ErrLimit = errors.New("limit exceeded")
 	// ErrNotEmpty: the directory to unpack into holds something.
-	ErrNotEmpty = errors.New("directory is not empty")
+	ErrNotEmpty = errors.New("the directory is not empty")
 	// ErrWritten: a tree of Options.Once was written before.
 	ErrWritten = errors.New("the tree was written before")
 )

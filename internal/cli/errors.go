@@ -21,12 +21,13 @@ const (
 	exitUnauthorized = 4
 	exitVerification = 5
 	exitInterrupted  = 130
-	exitTerminated   = 143
+	exitSignal       = 128 // and the signal's number: 130, 141, 143
 )
 
 const exitCodesHelp = `Exit codes:
   0 done   1 failed   2 wrong usage   3 not found (image, tag, platform)
-  4 not authorized   5 content failed verification   130, 143 interrupted`
+  4 not authorized   5 content failed verification   129, 130, 143 interrupted
+  141 whoever read the output has gone`
 
 // usageError is a command line that cannot be run.
 type usageError struct{ err error }

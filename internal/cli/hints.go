@@ -13,6 +13,7 @@ import (
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/layout"
 	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/rootfs"
 )
@@ -22,6 +23,7 @@ type circumstances struct {
 	registry  string // as references name it
 	resumable bool   // an interrupted command goes on where it was
 	fetching  bool   // the transfer of blobs had begun
+	config    bool   // the image's config is saved too
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -72,6 +74,8 @@ func hintFormat(err error, _ circumstances) string {
 		return "write it as one tar with -f rootfs, or into a file system that tells these names apart"
 	case errors.Is(err, rootfs.ErrNotEmpty):
 		return "choose a directory that is empty or not there, with -o DIR"
+	case errors.Is(err, layout.ErrNoLayout):
+		return "choose an image layout, or a directory that is empty or not there, with -o DIR"
 	}
 	return ""
 }
@@ -126,7 +130,9 @@ func hintConnection(err error, _ circumstances) string {
 	case errors.Is(err, registry.ErrProxy):
 		return "check HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrPlainHTTP):
-		return "add --plain-http if the registry is meant to be without TLS"
+		return "if the registry is meant to be without TLS, write http:// in place of https://, or add --plain-http to a name without either"
+	case errors.Is(err, registry.ErrHTTPS):
+		return "leave out --plain-http, or write https:// in place of http://"
 	case errors.As(err, &otherHost):
 		return "check the registry's name against those that its certificate is for, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrCertificate):
@@ -148,6 +154,8 @@ func hintDisk(err error, c circumstances) string {
 	switch {
 	case errors.Is(err, partial.ErrLocked):
 		return "wait for it to end, or write to another place with -o PATH"
+	case errors.Is(err, partial.ErrNoSpace) && !c.resumable:
+		return "make room there, or set TMPDIR to another directory, or write a file with -o FILE"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, partial.ErrNoSpace):
 		if c.resumable {
 			return "make room and run the same command again: it goes on from there; or write to another place with -o PATH"
@@ -155,6 +163,9 @@ func hintDisk(err error, c circumstances) string {
 		return "make room"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG):
+		if c.config {
+			return "write to another place with -o PATH and --save-config FILE"
+		}
 		return "write to another place with -o PATH"
 	}
 	return ""

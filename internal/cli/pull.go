@@ -24,16 +24,17 @@ const pullLong = `Take images out of their registries and write them, as one of 
   oci          an OCI image layout: a directory, new or added to
   components   manifest, config and layers as plain files in a directory
   rootfs       the image's file system as one tar, for WSL or chroot
-  files        the same, unpacked into a directory
+  files        the same, unpacked into a directory that is new or empty
 
 IMAGE is a name as docker pull takes it, or a registry's URL. Several images go
 into one archive or layout, each blob once. What an interrupted pull has fetched
-is used when the same command runs again. Nothing stands under the output's name
-before it is whole and verified.
+is used when the same command runs again. No file stands under its name before
+it is whole and verified; of a layout or components, what names the image comes
+last.
 
 Printed on stdout, a line for each image: the output, a tab, and the image's
 name@digest; with a rootfs that is one layer's own bytes another tab and the
-layer's digest.`
+layer's digest. With -o - it is printed on stderr.`
 
 const pullExample = `  davit pull alpine                                ./alpine_latest.tar, for this machine
   davit pull mysql:8 -p linux/arm64 -o mysql.tar
@@ -55,7 +56,8 @@ Environment:
   DOCKER_CONFIG                    where docker login stores credentials (~/.docker)
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY
   SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's
-  TMPDIR                           where the layers of -f rootfs -o - wait`
+  TMPDIR                           where layers wait with -o -, for -f rootfs and
+                                   --layers`
 
 // stream is the output that stands for stdout.
 const stream = "-"
@@ -142,7 +144,7 @@ func formatNames() []string {
 }
 
 func addPlatforms(cmd *cobra.Command, platforms *[]string) {
-	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` to take, such as linux/arm64; several with commas, or all (default: this machine's)")
+	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: linux on this machine's)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
 		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
 		cobra.ShellCompDirectiveNoFileComp))
@@ -164,7 +166,11 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 		return err
 	}
 	if o.output == stream && isTerminal(s.out) {
-		return usagef("the %s is not written to a terminal: pipe it into a program, docker load for one, or choose a file with -o FILE", o.format)
+		program := "docker load"
+		if o.format == string(davit.Rootfs) {
+			program = "docker import -"
+		}
+		return usagef("the %s is not written to a terminal: pipe it into a program, %s for one, or choose a file with -o FILE", o.format, program)
 	}
 	for _, err := range []error{o.registry.validate(o.references), o.transfer.validate(), o.display.validate()} {
 		if err != nil {
@@ -219,6 +225,14 @@ func (o *pullOptions) validateFlags() error {
 	if err := validateOutput(o.output, o.given("output"), o.directory()); err != nil {
 		return err
 	}
+	if o.saveConfig == stream {
+		return usagef("--save-config writes a file, not to stdout")
+	}
+	if o.given("save-config") {
+		if err := validateFile("save-config", o.saveConfig); err != nil {
+			return err
+		}
+	}
 	distinct := map[ref.Reference]bool{}
 	for _, r := range o.references {
 		distinct[r] = true
@@ -226,6 +240,9 @@ func (o *pullOptions) validateFlags() error {
 	opts := o.library()
 	if o.output == stream {
 		opts.Output, opts.Stream = "", io.Discard
+	}
+	if len(distinct) > 1 && o.output == "" && (opts.Format == davit.Archive || opts.Format == davit.OCI) {
+		return usagef("several images need an output with a name: -o NAME")
 	}
 	if err := opts.Validate(len(distinct)); err != nil {
 		return usageError{err}
@@ -272,11 +289,15 @@ func validateOutput(path string, given, directory bool) error {
 			return usagef("--output %s is no directory", path)
 		}
 		return nil
-	case strings.HasSuffix(path, "/") || strings.HasSuffix(path, string(os.PathSeparator)):
-		return usagef("--output %s is a directory: name a file in it", path)
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return usagef("--output %s is a directory: name a file in it", path)
+	return validateFile("output", path)
+}
+
+// validateFile refuses a path that names a directory.
+func validateFile(flag, path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() || strings.HasSuffix(path, "/") || strings.HasSuffix(path, string(os.PathSeparator)) {
+		return usagef("--%s %s is a directory: name a file in it", flag, path)
 	}
 	return nil
 }
@@ -300,9 +321,9 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 		}
 		shown.events(e)
 	}
-	results := s.out
+	var results io.Writer = toReader{s.out}
 	if o.output == stream {
-		opts.Output, opts.Stream = "", s.out
+		opts.Output, opts.Stream = "", results
 		results = s.err
 	}
 	written, err := davit.PullAll(ctx, o.names, opts)
@@ -317,6 +338,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 			registry:  o.oneRegistry(),
 			resumable: opts.Stream == nil,
 			fetching:  fetching.Load(),
+			config:    o.saveConfig != "",
 		})
 	}
 	return nil

@@ -143,12 +143,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var signals = map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
+var signals = map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": os.Kill}
 
 func signalCommand(ts *testscript.TestScript, neg bool, args []string) {
 	running := ts.BackgroundCmds()
 	if neg || len(args) != 1 || signals[args[0]] == nil || len(running) != 1 {
-		ts.Fatalf("usage: signal INT|TERM|KILL, with one program in the background")
+		ts.Fatalf("usage: signal INT|TERM|HUP|KILL, with one program in the background")
 	}
 	s := stateOf(ts)
 	s.signalled = running[0]

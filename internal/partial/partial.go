@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
@@ -191,10 +192,12 @@ func (p *Partial) checkSpace(size int64) error {
 		return nil
 	}
 	if need := size - allocated(p.data); need > free {
-		return fmt.Errorf("%w: %s needs %d more bytes, %d are free", ErrNoSpace, p.output, need, free)
+		return fmt.Errorf("%w: %s more is needed, %s is free", ErrNoSpace, humanSize(need), humanSize(free))
 	}
 	return nil
 }
+
+func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 4) }
 
 // openJournal goes on with the journal found, or begins one.
 func (p *Partial) openJournal(found *journal, size int64) error {
