@@ -38,7 +38,7 @@ func (p *pull) flatten(ctx context.Context, w written) (written, error) {
 	if err := f.commit(); err != nil {
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
 	}
-	if p.opts.SaveConfig != "" { // last: it may stand in the directory
+	if p.opts.SaveConfig != "" {
 		return w, saveConfig(p.opts.SaveConfig, img.Manifests[0])
 	}
 	return w, nil
@@ -74,7 +74,7 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 		dir = f.path + partial.Suffix
 	}
 	if err == nil && p.opts.SaveConfig != "" {
-		err = checkSaveConfig(p.opts.SaveConfig, f.path)
+		err = makeConfigDir(p.opts.SaveConfig)
 	}
 	if err != nil {
 		return nil, err
@@ -207,6 +207,7 @@ func (f *flattening) tarOptions() rootfs.TarOptions {
 	return rootfs.TarOptions{
 		Compression: map[Compression]rootfs.Compression{None: rootfs.None, Gzip: rootfs.Gzip, Zstd: rootfs.Zstd}[f.compression()],
 		Level:       f.opts.Level,
+		Events:      f.opts.Events,
 	}
 }
 

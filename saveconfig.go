@@ -36,18 +36,10 @@ type savedLayer struct {
 	Digest    string `json:"digest"`
 }
 
-// checkSaveConfig finds out before anything is fetched where no config could be
-// saved. The output is there by then.
-func checkSaveConfig(path, output string) error {
-	dir := filepath.Dir(path)
-	if dir == output {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is no directory", dir)
-	}
-	if err != nil {
+// makeConfigDir makes the directory of the saved config, so that it is found
+// out before anything is fetched where there can be none.
+func makeConfigDir(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return fmt.Errorf("save the config as %s: %w", path, err)
 	}
 	return nil
@@ -55,7 +47,7 @@ func checkSaveConfig(path, output string) error {
 
 // saveConfig writes an image's config without history and rootfs, with what
 // its one layer is, or with the list of its layers where there are several.
-// Missing parent directories are made.
+// Its directory is there.
 func saveConfig(path string, m image.Manifest) error {
 	var config map[string]json.RawMessage
 	if err := json.Unmarshal(m.Config.Bytes, &config); err != nil {
@@ -87,11 +79,7 @@ func saveConfig(path string, m image.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("save the config: %w", err)
 	}
-	err = os.MkdirAll(filepath.Dir(path), 0o777)
-	if err == nil {
-		err = atomicfile.Write(path, out.Bytes())
-	}
-	if err != nil {
+	if err := atomicfile.Write(path, out.Bytes()); err != nil {
 		return fmt.Errorf("save the config as %s: %w", path, err)
 	}
 	return nil
