@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // sink takes a tar's bytes in order.
@@ -23,8 +20,6 @@ type sink interface {
 const (
 	blockSize  = 512 // of a tar
 	sinkBuffer = 1 << 20
-	// copyAlone is from where on a file does not go through the buffer.
-	copyAlone = 256 << 10
 	// copyPieces is how much of a large file is copied at a time.
 	copyPieces = 16 << 20
 )
@@ -135,114 +130,6 @@ func readFull(c content, b []byte) error {
 		return fmt.Errorf("read back the content: %w", err)
 	}
 	return nil
-}
-
-// fileSink writes to a file, of which several goroutines fill several places.
-type fileSink struct {
-	ctx   context.Context
-	file  *os.File
-	group *errgroup.Group
-	bufs  sync.Pool
-	buf   []byte
-	at    int64 // of buf's start
-}
-
-// newFileSink is ok where the file takes writes at offsets.
-func newFileSink(ctx context.Context, f *os.File, jobs int) (*fileSink, bool) {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, false
-	}
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, false
-	}
-	if _, err := f.WriteAt(nil, at); err != nil { // it was opened to append
-		return nil, false
-	}
-	s := &fileSink{file: f, at: at}
-	s.bufs.New = func() any { b := make([]byte, 0, sinkBuffer); return &b }
-	s.group, s.ctx = errgroup.WithContext(ctx)
-	s.group.SetLimit(jobs)
-	s.buf = *s.bufs.Get().(*[]byte)
-	return s, true
-}
-
-func (s *fileSink) flush() error {
-	if err := s.ctx.Err(); err != nil {
-		return err
-	}
-	if len(s.buf) == 0 {
-		return nil
-	}
-	buf, at := s.buf, s.at
-	s.at += int64(len(buf))
-	s.buf = (*s.bufs.Get().(*[]byte))[:0]
-	s.group.Go(func() error {
-		err := writeAt(s.file, buf, at)
-		s.bufs.Put(&buf)
-		return err
-	})
-	return nil
-}
-
-func (s *fileSink) write(p []byte) error {
-	for {
-		n := copy(s.buf[len(s.buf):cap(s.buf)], p)
-		s.buf = s.buf[:len(s.buf)+n]
-		if p = p[n:]; len(p) == 0 {
-			return nil
-		}
-		if err := s.flush(); err != nil {
-			return err
-		}
-	}
-}
-
-func (s *fileSink) copy(c content, n int64) error {
-	if n < copyAlone {
-		if len(s.buf)+int(n) > cap(s.buf) {
-			if err := s.flush(); err != nil {
-				return err
-			}
-		}
-		room := s.buf[len(s.buf) : len(s.buf)+int(n)]
-		s.buf = s.buf[:len(s.buf)+int(n)]
-		if err := readFull(c, room); err != nil {
-			return err
-		}
-		c.release(n)
-		return nil
-	}
-	if err := s.flush(); err != nil {
-		return err
-	}
-	// A large file is copied in pieces, so that all processors take part.
-	for n > 0 {
-		from, m, at := c, min(n, copyPieces), s.at
-		s.group.Go(func() error {
-			buf := s.bufs.Get().(*[]byte)
-			defer s.bufs.Put(buf)
-			return copyContent(s.ctx, s.file, at, from, m, (*buf)[:cap(*buf)])
-		})
-		s.at, n = s.at+m, n-m
-		c.off += m
-	}
-	return nil
-}
-
-func (s *fileSink) end(whole bool) error {
-	var err error
-	if whole {
-		err = s.flush()
-	}
-	if waitErr := s.group.Wait(); waitErr != nil { // which is why flush fails
-		err = waitErr
-	}
-	if err == nil {
-		_, err = s.file.Seek(s.at, io.SeekStart)
-	}
-	return err
 }
 
 // copyContent copies n bytes of content to a place in a file, and releases them.

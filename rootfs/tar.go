@@ -27,7 +27,11 @@ type TarOptions struct {
 	Compression Compression
 	// Level is gzip's, 1 to 9, or zstd's, 1 to 19. 0: the fastest.
 	Level int
-	// Jobs is how many processors compress and copy. The bytes are the same
+	// Direct has a plain tar go to its file past the system's cache, where the
+	// system can (Linux): for a caller that syncs the file afterwards, and so
+	// would wait for the disk anyway.
+	Direct bool
+	// Jobs is how many processors compress. The bytes are the same
 	// whatever it is. 0: all.
 	Jobs int
 	// Events receives the stage of the writing: of the files' content, what is
@@ -78,7 +82,7 @@ func (t *Tree) writeTar(ctx context.Context, w io.Writer, opts TarOptions) error
 
 func newSink(ctx context.Context, w io.Writer, opts TarOptions) (sink, error) {
 	if f, ok := w.(*os.File); ok && opts.Compression == None {
-		if s, ok := newFileSink(ctx, f, opts.Jobs); ok {
+		if s, ok := newFileSink(ctx, f, opts.Direct); ok {
 			return s, nil
 		}
 	}
