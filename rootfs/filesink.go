@@ -133,12 +133,10 @@ func (s *fileSink) copy(c content, n int64) error {
 		}
 		room := s.buf[len(s.buf):cap(s.buf)]
 		room = room[:min(n, int64(len(room)))]
-		if err := readFull(c, room); err != nil {
+		if err := c.next(room); err != nil {
 			return err
 		}
 		s.buf = s.buf[:len(s.buf)+len(room)]
-		c.release(int64(len(room)))
-		c.off += int64(len(room))
 		n -= int64(len(room))
 	}
 	return nil

@@ -79,12 +79,10 @@ func (s *streamSink) copy(c content, n int64) error {
 		}
 		room := s.buf[len(s.buf) : sinkBuffer-s.at%blockSize]
 		room = room[:min(n, int64(len(room)))]
-		if err := readFull(c, room); err != nil {
+		if err := c.next(room); err != nil {
 			return err
 		}
 		s.buf = s.buf[:len(s.buf)+len(room)]
-		c.release(int64(len(room)))
-		c.off += int64(len(room))
 		n -= int64(len(room))
 	}
 	return nil
@@ -119,6 +117,16 @@ func (g *gate) Write(p []byte) (int, error) {
 		return 0, errShut
 	}
 	return g.w.Write(p)
+}
+
+// next fills b with the content, of which that much less is left then.
+func (c *content) next(b []byte) error {
+	if err := readFull(*c, b); err != nil {
+		return err
+	}
+	c.release(int64(len(b)))
+	c.off += int64(len(b))
+	return nil
 }
 
 // readFull fills b with content.
