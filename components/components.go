@@ -19,7 +19,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -48,10 +47,8 @@ type Writer struct {
 	opts  Options
 	files *blobfile.Files
 
-	mu      sync.Mutex               // guards the rest
-	missing map[digest.Digest]bool   // of the blobs
-	names   map[digest.Digest]string // of the layers
-	over    bool
+	names map[digest.Digest]string // of the layers
+	over  bool
 }
 
 var _ image.Output = (*Writer)(nil)
@@ -62,12 +59,11 @@ const layersName = "layers"
 // where it is missing. The caller ends with Commit, or with Close.
 func Create(dir string, img image.Image, opts Options) (*Writer, error) {
 	w := &Writer{
-		dir:     dir,
-		img:     img,
-		opts:    opts,
-		files:   blobfile.New(blobfile.Options{Restart: opts.Restart, Events: opts.Events}),
-		missing: map[digest.Digest]bool{},
-		names:   map[digest.Digest]string{},
+		dir:   dir,
+		img:   img,
+		opts:  opts,
+		files: blobfile.New(blobfile.Options{Restart: opts.Restart, Events: opts.Events}),
+		names: map[digest.Digest]string{},
 	}
 	if err := w.note(); err != nil {
 		return nil, fmt.Errorf("write %s: %w", dir, err)
@@ -107,11 +103,13 @@ func (w *Writer) note() error {
 			}
 		}
 	}
+	var blobs []digest.Digest
 	if !w.opts.ManifestOnly {
 		for _, blob := range w.img.Blobs() {
-			w.missing[blob.Digest] = true
+			blobs = append(blobs, blob.Digest)
 		}
 	}
+	w.files.Expect(blobs)
 	return nil
 }
 
@@ -140,21 +138,14 @@ func extension(mediaType string) string {
 // which was hashed. The error is image.ErrBusy where another process is
 // fetching it. With ManifestOnly it is always an error.
 func (w *Writer) Place(ctx context.Context, blob image.Descriptor) (image.Place, error) {
-	w.mu.Lock()
-	_, known := w.missing[blob.Digest]
-	w.mu.Unlock()
-	if !known {
+	if !w.files.Expects(blob.Digest) {
 		return nil, fmt.Errorf("open blob %s: it is none that goes into %s", blob.Digest, w.dir)
 	}
 	where, err := w.where(blob.Digest)
 	if err != nil {
 		return nil, err
 	}
-	place, err := w.files.Place(ctx, blob, where)
-	if place == nil && err == nil {
-		w.settle(blob.Digest)
-	}
-	return place, err
+	return w.files.Place(ctx, blob, where)
 }
 
 // where makes the layers' directory and tells a layer's paths.
@@ -167,29 +158,16 @@ func (w *Writer) where(d digest.Digest) (blobfile.Where, error) {
 	return blobfile.Where{File: file, Partial: file + partial.Suffix}, nil
 }
 
-// settle notes that a layer is there.
-func (w *Writer) settle(d digest.Digest) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.missing[d] = false
-}
-
 // Done is called when a layer that got a place is whole and verified.
 func (w *Writer) Done(blob image.Descriptor) error {
-	if err := w.files.Done(blob); err != nil {
-		return err
-	}
-	w.settle(blob.Digest)
-	return nil
+	return w.files.Done(blob)
 }
 
 // Commit writes the documents: configs, then manifests, then indexes. On error
 // Close is still due.
 func (w *Writer) Commit(ctx context.Context) error {
-	for d, missing := range w.missing {
-		if missing {
-			return fmt.Errorf("finish %s: blob %s is not there", w.dir, d)
-		}
+	if err := w.files.Complete(); err != nil {
+		return fmt.Errorf("finish %s: %w", w.dir, err)
 	}
 	if err := w.knownLayers(ctx); err != nil {
 		return fmt.Errorf("finish %s: %w", w.dir, err)

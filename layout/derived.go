@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/davit-cli/davit/image"
 )
 
@@ -26,24 +24,13 @@ func (w *Writer) Adopt(blob image.Descriptor, path string) error {
 	if err := os.Rename(path, where.File); err != nil {
 		return fmt.Errorf("keep blob %s: %w", blob.Digest, err)
 	}
-	w.settle(blob.Digest)
+	w.files.Settle(blob.Digest)
 	return nil
 }
 
 // Derive has other images written in place of those of Create, which they are
 // derived from. What is there of those stays there.
 func (w *Writer) Derive(images []image.Image) error {
-	w.mu.Lock()
-	there := w.missing
-	w.mu.Unlock()
-	w.images, w.missing = images, map[digest.Digest]bool{}
-	if err := w.note(); err != nil {
-		return err
-	}
-	for d := range w.missing {
-		if missing, known := there[d]; known {
-			w.missing[d] = missing
-		}
-	}
-	return nil
+	w.images = images
+	return w.note()
 }

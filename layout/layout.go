@@ -20,7 +20,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,10 +44,7 @@ type Writer struct {
 	dir    string
 	images []image.Image
 	files  *blobfile.Files
-
-	mu      sync.Mutex // guards the rest
-	missing map[digest.Digest]bool
-	over    bool
+	over   bool
 }
 
 var _ image.Output = (*Writer)(nil)
@@ -72,10 +68,9 @@ const maxIndexSize = 64 << 20
 // with Close.
 func Create(dir string, images []image.Image, opts Options) (*Writer, error) {
 	w := &Writer{
-		dir:     dir,
-		images:  images,
-		files:   blobfile.New(blobfile.Options{Restart: opts.Restart, Events: opts.Events}),
-		missing: map[digest.Digest]bool{},
+		dir:    dir,
+		images: images,
+		files:  blobfile.New(blobfile.Options{Restart: opts.Restart, Events: opts.Events}),
 	}
 	if err := w.note(); err != nil {
 		return nil, fmt.Errorf("write the layout %s: %w", dir, err)
@@ -98,16 +93,18 @@ func (w *Writer) note() error {
 			documents[c.Digest] = true
 		}
 	}
+	var blobs []digest.Digest
 	for _, img := range w.images {
 		for _, blob := range img.Blobs() {
 			if err := image.CheckDigest(blob.Digest); err != nil {
 				return err
 			}
 			if !documents[blob.Digest] {
-				w.missing[blob.Digest] = true
+				blobs = append(blobs, blob.Digest)
 			}
 		}
 	}
+	w.files.Expect(blobs)
 	return nil
 }
 
@@ -216,21 +213,14 @@ func readSmall(path string, most int64) ([]byte, error) {
 // layout has the blob, which was hashed. The error is image.ErrBusy where
 // another process is fetching it.
 func (w *Writer) Place(ctx context.Context, blob image.Descriptor) (image.Place, error) {
-	w.mu.Lock()
-	_, known := w.missing[blob.Digest]
-	w.mu.Unlock()
-	if !known {
+	if !w.files.Expects(blob.Digest) {
 		return nil, fmt.Errorf("open blob %s: it is none of the images'", blob.Digest)
 	}
 	where, err := w.where(blob.Digest)
 	if err != nil {
 		return nil, err
 	}
-	place, err := w.files.Place(ctx, blob, where)
-	if place == nil && err == nil {
-		w.settle(blob.Digest)
-	}
-	return place, err
+	return w.files.Place(ctx, blob, where)
 }
 
 // where makes a blob's directory and tells its paths. The digest is checked.
@@ -249,20 +239,9 @@ func (w *Writer) where(d digest.Digest) (blobfile.Where, error) {
 	}, nil
 }
 
-// settle notes that a blob is there.
-func (w *Writer) settle(d digest.Digest) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.missing[d] = false
-}
-
 // Done is called when a blob that got a place is whole and verified.
 func (w *Writer) Done(blob image.Descriptor) error {
-	if err := w.files.Done(blob); err != nil {
-		return err
-	}
-	w.settle(blob.Digest)
-	return nil
+	return w.files.Done(blob)
 }
 
 // Commit writes the images' documents, then index.json, in which each image
@@ -280,16 +259,14 @@ func (w *Writer) Commit(ctx context.Context) error {
 }
 
 func (w *Writer) commit(ctx context.Context) error {
-	for d, missing := range w.missing {
-		if missing {
-			return fmt.Errorf("blob %s is not there", d)
-		}
+	if err := w.files.Complete(); err != nil {
+		return err
 	}
 	algorithms := map[string]bool{}
-	for d := range w.missing {
-		algorithms[d.Algorithm().String()] = true
-	}
 	for _, img := range w.images {
+		for _, blob := range img.Blobs() {
+			algorithms[blob.Digest.Algorithm().String()] = true
+		}
 		for _, c := range img.Documents() {
 			algorithms[c.Digest.Algorithm().String()] = true
 			where, err := w.where(c.Digest)

@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,13 +48,54 @@ type Options struct {
 type Files struct {
 	opts Options
 
-	mu   sync.Mutex // guards the rest
-	open map[digest.Digest]*partial.Partial
+	mu      sync.Mutex // guards the rest
+	open    map[digest.Digest]*partial.Partial
+	missing map[digest.Digest]bool // of the blobs that are expected
 }
 
 // New begins without any file. The caller ends with Close.
 func New(opts Options) *Files {
-	return &Files{opts: opts, open: map[digest.Digest]*partial.Partial{}}
+	return &Files{opts: opts, open: map[digest.Digest]*partial.Partial{}, missing: map[digest.Digest]bool{}}
+}
+
+// Expect says which blobs are to be there in the end, in place of those that
+// were expected before. What is there already stays so.
+func (f *Files) Expect(blobs []digest.Digest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.missing
+	f.missing = map[digest.Digest]bool{}
+	for _, d := range blobs {
+		missing, known := before[d]
+		f.missing[d] = missing || !known
+	}
+}
+
+// Expects says whether a blob is one of those.
+func (f *Files) Expects(d digest.Digest) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, known := f.missing[d]
+	return known
+}
+
+// Settle notes that a blob is there.
+func (f *Files) Settle(d digest.Digest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.missing[d] = false
+}
+
+// Complete is an error where a blob that is expected is not there.
+func (f *Files) Complete() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range slices.Sorted(maps.Keys(f.missing)) {
+		if f.missing[d] {
+			return fmt.Errorf("blob %s is not there", d)
+		}
+	}
+	return nil
 }
 
 // Place is where a blob is to be written. It is nil where the blob stands at
@@ -62,7 +105,11 @@ func New(opts Options) *Files {
 // Whatever else stands there is replaced by Done, with a warning now: a wrong
 // file, or a link, which is not followed. A directory is an error.
 func (f *Files) Place(ctx context.Context, blob image.Descriptor, where Where) (image.Place, error) {
-	return f.place(ctx, blob, where, f.opts.Restart)
+	place, err := f.place(ctx, blob, where, f.opts.Restart)
+	if place == nil && err == nil {
+		f.Settle(blob.Digest)
+	}
+	return place, err
 }
 
 func (f *Files) place(ctx context.Context, blob image.Descriptor, where Where, restart bool) (image.Place, error) {
@@ -123,6 +170,7 @@ func (f *Files) Done(blob image.Descriptor) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.open, blob.Digest)
+	f.missing[blob.Digest] = false
 	return nil
 }
 
