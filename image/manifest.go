@@ -155,6 +155,35 @@ func ParseConfig(c Content) (ocispec.Image, error) {
 	return config, nil
 }
 
+// DiffIDs are those of an image's layers, as its config tells them; what is no
+// image has none. An error wraps ErrVerification.
+func (m Manifest) DiffIDs() ([]digest.Digest, error) {
+	if !m.IsImage() {
+		return nil, nil
+	}
+	config, err := ParseConfig(m.Config)
+	if err == nil {
+		err = checkDiffIDs(config.RootFS.DiffIDs, len(m.Layers))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read config %s: %w", m.Config.Digest, err)
+	}
+	return config.RootFS.DiffIDs, nil
+}
+
+// checkDiffIDs checks that there is a diffID for each layer.
+func checkDiffIDs(ids []digest.Digest, layers int) error {
+	if n := len(ids); n != layers {
+		return fmt.Errorf("%w: it has %d diff_ids, but the manifest has %d layers", ErrVerification, n, layers)
+	}
+	for i, d := range ids {
+		if err := CheckDigest(d); err != nil {
+			return fmt.Errorf("diff_id %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
 // checkDescriptor checks a descriptor that a source sent: digest, size, and
 // the content where it is embedded.
 func checkDescriptor(d Descriptor) error {

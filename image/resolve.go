@@ -301,13 +301,8 @@ func readConfig(config Content, layers int, told *Platform) (Platform, error) {
 	if err != nil {
 		return Platform{}, err
 	}
-	if n := len(c.RootFS.DiffIDs); n != layers {
-		return Platform{}, fmt.Errorf("%w: it has %d diff_ids, but the manifest has %d layers", ErrVerification, n, layers)
-	}
-	for i, d := range c.RootFS.DiffIDs {
-		if err := CheckDigest(d); err != nil {
-			return Platform{}, fmt.Errorf("diff_id %d: %w", i+1, err)
-		}
+	if err := checkDiffIDs(c.RootFS.DiffIDs, layers); err != nil {
+		return Platform{}, err
 	}
 	p := c.Platform
 	if p.Architecture == "" && told != nil {

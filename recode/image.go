@@ -2,13 +2,11 @@ package recode
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
 )
@@ -41,7 +39,7 @@ func (r *recoder) survey(images []image.Image) error {
 			r.documents[c.Digest] = c.Bytes
 		}
 		for _, m := range img.Manifests {
-			ids, err := diffIDs(m)
+			ids, err := m.DiffIDs()
 			if err != nil {
 				return fmt.Errorf("%s: %w", img.Name, err)
 			}
@@ -54,27 +52,6 @@ func (r *recoder) survey(images []image.Image) error {
 		}
 	}
 	return nil
-}
-
-// diffIDs are those of an image's layers; what is no image has none.
-func diffIDs(m image.Manifest) ([]digest.Digest, error) {
-	if !m.IsImage() {
-		return nil, nil
-	}
-	var config ocispec.Image
-	if err := json.Unmarshal(m.Config.Bytes, &config); err != nil {
-		return nil, fmt.Errorf("read config %s: %w: %w", m.Config.Digest, image.ErrVerification, err)
-	}
-	ids := config.RootFS.DiffIDs
-	if len(ids) != len(m.Layers) {
-		return nil, fmt.Errorf("read config %s: %w: it has %d diff_ids, but the manifest has %d layers", m.Config.Digest, image.ErrVerification, len(ids), len(m.Layers))
-	}
-	for _, id := range ids {
-		if err := image.CheckDigest(id); err != nil {
-			return nil, fmt.Errorf("read config %s: %w", m.Config.Digest, err)
-		}
-	}
-	return ids, nil
 }
 
 // image writes the blobs of an image that are not there yet, and derives the
@@ -127,7 +104,7 @@ var stale = []string{
 // manifest writes the layers of a manifest that are not there yet, and
 // rewrites it where they changed.
 func (r *recoder) manifest(ctx context.Context, m image.Manifest) (image.Manifest, error) {
-	ids, err := diffIDs(m)
+	ids, err := m.DiffIDs()
 	if err != nil {
 		return image.Manifest{}, err
 	}

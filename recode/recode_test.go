@@ -233,7 +233,7 @@ func hold(t *testing.T, img image.Image, sink *blobs, want Compression) {
 		if !m.IsImage() {
 			continue
 		}
-		ids, err := diffIDs(m)
+		ids, err := m.DiffIDs()
 		if err != nil {
 			t.Fatal(err)
 		}
