@@ -139,7 +139,7 @@ func items(images []image.Image) ([]transfer.Item, error) {
 				items[i].Wanted = append(items[i].Wanted, n)
 			case !met:
 				at[blob.Digest] = len(items)
-				items = append(items, transfer.Item{Blob: blob, Source: img.Source, Wanted: []int{n}})
+				items = append(items, transfer.Item{Blob: blob, Source: img.Source, Mirrors: img.Mirrors, Wanted: []int{n}})
 			}
 		}
 	}

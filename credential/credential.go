@@ -13,6 +13,10 @@ type Credential struct {
 	IdentityToken string
 	// RegistryToken is a bearer token for the registry itself.
 	RegistryToken string
+	// Token is a token of a kind that its owner need not know: a password for
+	// Username, a refresh token or a bearer token, whichever the registry
+	// takes.
+	Token string
 	// Source tells where the credential came from, for messages: "--username",
 	// "DAVIT_USERNAME", "/root/.docker/config.json". Never a secret.
 	Source string
@@ -24,7 +28,7 @@ type Credential struct {
 
 // Anonymous tells whether there is nothing to show.
 func (c Credential) Anonymous() bool {
-	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == ""
+	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == "" && c.Token == ""
 }
 
 // String tells the source and never a secret, so that a Credential may be printed.

@@ -46,6 +46,8 @@ type Image struct {
 	Manifests []Manifest
 	// Source is where the layers are fetched from.
 	Source Source
+	// Mirrors are asked for layers before Source is, all at once.
+	Mirrors []Source
 }
 
 // Manifest is one manifest of an image, with what it names: an image of one

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/davit-cli/davit/credential"
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/oneline"
 	"github.com/davit-cli/davit/ref"
@@ -34,6 +36,16 @@ type Options struct {
 	// Insecure accepts any certificate of the registry's host, on whatever
 	// port, so also where its token realm or its redirects stay on that host.
 	Insecure bool
+	// Hosts tells how a host (host or host:port, as URLs have it) is reached:
+	// the registry's, and those that it leads to. Nil: the zero Host for all.
+	Hosts func(host string) (hosts.Host, error)
+	// Routes tells where a repository of a registry, named as references name
+	// it, is asked for. Nil: at the registry itself.
+	Routes func(registry, repository string) (hosts.Route, error)
+	// Proxy is the proxy for a request, nil for none; it may have a user and a
+	// password, and be of scheme http, https, socks5 or socks5h. Nil: as the
+	// environment says.
+	Proxy func(*http.Request) (*url.URL, error)
 	// UserAgent is what requests call themselves. Empty: "davit".
 	UserAgent string
 	// Retries is how often in a row a request for a manifest, tags or a config

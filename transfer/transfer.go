@@ -68,6 +68,9 @@ type Item struct {
 	Blob image.Descriptor
 	// Source is where the blob is fetched from.
 	Source image.Source
+	// Mirrors are asked for it before Source is, all at once. Source gives what
+	// none of them can.
+	Mirrors []image.Source
 	// Place receives the blob. Stream brings places of its own.
 	Place image.Place
 	// Verified, if set, is called once when the blob is whole and has the
