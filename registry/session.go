@@ -37,7 +37,7 @@ func (s *Session) OpenEndpoint(at hosts.Endpoint) (*Repository, error) {
 	opts := s.opts
 	opts.PlainHTTP = opts.PlainHTTP || at.Host.Scheme == "http"
 	opts.Insecure = opts.Insecure || at.Host.Insecure
-	r, err := Open(ref.Reference{Registry: at.Registry, Repository: at.Repository}, opts)
+	r, err := Open(ref.Reference{Scheme: at.Host.Scheme, Registry: at.Registry, Repository: at.Repository}, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -55,4 +55,20 @@ func (s *Session) Close() error {
 		_ = r.Close()
 	}
 	return nil
+}
+
+// Route is where a repository's content may be asked for: as Options.Routes
+// says, with the scheme that the reference has.
+func (s *Session) Route(reference ref.Reference) (hosts.Route, error) {
+	route := hosts.Route{Origin: hosts.Endpoint{Registry: reference.Registry, Repository: reference.Repository}}
+	if s.opts.Routes != nil {
+		var err error
+		if route, err = s.opts.Routes(reference.Registry, reference.Repository); err != nil {
+			return route, err
+		}
+	}
+	if reference.Scheme != "" {
+		route.Origin.Host.Scheme = reference.Scheme
+	}
+	return route, nil
 }
