@@ -263,8 +263,8 @@ func (c *registriesConf) find(registry, repository string) *table {
 	var found *table
 	for _, prefix := range slices.Sorted(maps.Keys(c.tables)) {
 		_, ok := c.tables[prefix].rest(registry, repository)
-		if ok && (found == nil || len(prefix) >= len(found.prefix)) {
-			found = c.tables[prefix] // of two as long the one without wildcard
+		if ok && (found == nil || len(prefix) > len(found.prefix)) {
+			found = c.tables[prefix] // of two as long the wildcard, as with Podman
 		}
 	}
 	return found

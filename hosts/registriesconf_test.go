@@ -46,8 +46,8 @@ prefix = "*.moved.wild.example"
 location = "new.example"
 
 [[registry]]
-prefix = "a.wild.example"
-location = "a.wild.example"
+prefix = "one.wild.example"
+location = "one.wild.example"
 
 [[registry]]
 prefix = "Registry.Example.com:5000/"
@@ -128,7 +128,7 @@ insecure = true
 		"evil.com/x.wild.example/app":       `evil.com/x.wild.example/app`,
 		"x.moved.wild.example/app":          `new.example/app` + from,
 		"x.moved.wild.example:5000/app":     `new.example:5000/app` + from,
-		"a.wild.example/app":                `a.wild.example/app` + from,
+		"one.wild.example/app":              `one.wild.example/app` + from,
 		"registry.example.com:5000/app":     "registry.example.com:5000/app" + from + "\nmirror digests.lan/app no-tags" + from,
 		"registry.example.com/app":          `registry.example.com/app`,
 		"registry.example.com:50001/app":    `registry.example.com:50001/app`,
@@ -158,7 +158,7 @@ insecure = true
 	}
 	for host, want := range map[string]string{
 		"x.wild.example:8443": "insecure by=/etc/containers/registries.conf",
-		"a.wild.example":      "",
+		"one.wild.example":    "",
 		"insecure.example":    "",
 		"registry.com":        "",
 	} {
