@@ -66,8 +66,8 @@ type registriesTOML struct {
 // the system's is an error, since it may forbid something; of a home that is
 // not the user's it is passed over.
 //
-// Podman before 6 reads the user's drop-ins after all others, and none of the
-// system's where the user has a registries.conf: see aliases.
+// Earlier versions of these tools read the user's drop-ins after all others,
+// and none of the system's where the user has a registries.conf: see alias.
 func loadRegistriesConf(p paths) (*registriesConf, error) {
 	conf := &registriesConf{tables: map[string]*table{}, aliases: aliases{}}
 	if path := p.getenv("CONTAINERS_REGISTRIES_CONF"); path != "" {
