@@ -66,7 +66,10 @@ func (l *logins) dockerLogin(t testing.TB, d *door, a account, config string) st
 		host = d.plain
 	}
 	cmd := l.docker.command("login", "--username", a.name, "--password-stdin", host)
-	cmd.Env = append(append(cmd.Env, l.pass...), "DOCKER_CONFIG="+dir)
+	if config != "{}" { // or it would find the helper by itself
+		cmd.Env = append(cmd.Env, l.pass...)
+	}
+	cmd.Env = append(cmd.Env, "DOCKER_CONFIG="+dir)
 	cmd.Stdin = strings.NewReader(a.password)
 	run(t, cmd)
 	if host != d.host {
