@@ -153,36 +153,34 @@ func TestRegistriesConf(t *testing.T) {
 	enabled(t)
 	m := startMirrored(t, 1, 5e6)
 	conf := filepath.Join(workDir(t), "registries.conf")
-	pull := func(text string) ran {
-		writeFile(t, conf, text)
-		cmd := davitCommand(t, "pull", "images.test/"+mirroredRepository+":1", "--output", filepath.Join(workDir(t), "x.tar"))
-		cmd.Env = append(cmd.Env, "CONTAINERS_REGISTRIES_CONF="+conf)
-		return endOf(t, cmd)
-	}
 	podman := newPodman(t)
-	podmanPulls := func() error {
-		cmd := podman.command("pull", "--quiet", "images.test/"+mirroredRepository+":1")
-		cmd.Env = append(cmd.Env, "CONTAINERS_REGISTRIES_CONF="+conf)
-		_, _, err := output(cmd)
-		return err
-	}
 	for _, test := range []struct {
-		name, text string
-		code       int
+		name, registry, text string
+		code                 int
 	}{
-		{"location", "[[registry]]\nprefix = \"images.test\"\nlocation = \"ORIGIN\"\ninsecure = true\n", 0},
-		{"mirror", "[[registry]]\nprefix = \"images.test/team\"\nlocation = \"AWAY/team\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"MIRROR/team\"\ninsecure = true\n", 0},
-		{"another prefix", "[[registry]]\nprefix = \"images.test/other\"\nlocation = \"ORIGIN\"\ninsecure = true\n", 1},
-		{"blocked", "[[registry]]\nprefix = \"images.test\"\nlocation = \"ORIGIN\"\ninsecure = true\nblocked = true\n", 1},
+		{"location", "images.test", "[[registry]]\nprefix = \"images.test\"\nlocation = \"ORIGIN\"\ninsecure = true\n", 0},
+		{"mirror", "images.test", "[[registry]]\nprefix = \"images.test/team\"\nlocation = \"AWAY/team\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"MIRROR/team\"\ninsecure = true\n", 0},
+		{"another prefix", "images.test", "[[registry]]\nprefix = \"images.test/other\"\nlocation = \"ORIGIN\"\ninsecure = true\n", 1},
+		{"insecure", "ORIGIN", "[[registry]]\nlocation = \"ORIGIN\"\ninsecure = true\n", 0},
+		{"blocked", "ORIGIN", "[[registry]]\nlocation = \"ORIGIN\"\ninsecure = true\nblocked = true\n", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := pull(strings.NewReplacer("ORIGIN", m.origin.host, "MIRROR", m.mirrors[0].host, "AWAY", freeAddress(t)).Replace(test.text))
+			names := strings.NewReplacer("ORIGIN", m.origin.host, "MIRROR", m.mirrors[0].host, "AWAY", freeAddress(t))
+			writeFile(t, conf, names.Replace(test.text))
+			image := names.Replace(test.registry) + "/" + mirroredRepository + ":1"
+			variable := "CONTAINERS_REGISTRIES_CONF=" + conf
+
+			cmd := davitCommand(t, "pull", image)
+			cmd.Env = append(cmd.Env, variable)
+			r := endOf(t, cmd)
 			r.exits(t, test.code)
 			if test.name == "blocked" {
 				r.says(t, conf)
 			}
-			if err := podmanPulls(); (err == nil) != (test.code == 0) {
-				t.Errorf("davit's exit code is %d, but podman pull: %v", r.code, err)
+			cmd = podman.command("pull", "--quiet", image)
+			cmd.Env = append(cmd.Env, variable)
+			if _, stderr, err := output(cmd); (err == nil) != (test.code == 0) {
+				t.Errorf("davit's exit code is %d, but podman pull: %v %s", r.code, err, stderr)
 			}
 		})
 	}
