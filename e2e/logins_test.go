@@ -83,10 +83,9 @@ func (l *logins) dockerLogin(t testing.TB, d *door, a account, config string) st
 func (l *logins) podmanLogin(t testing.TB, d *door, a account, key, file string) {
 	t.Helper()
 	cmd := l.podman.command("login", "--authfile", file, "--username", a.name, "--password-stdin")
-	switch {
-	case d.trust == "":
+	if d.trust == "" {
 		cmd.Args = append(cmd.Args, "--tls-verify=false")
-	default:
+	} else {
 		cmd.Args = append(cmd.Args, "--cert-dir", d.certificates(t, workDir(t)))
 	}
 	cmd.Args = append(cmd.Args, key)

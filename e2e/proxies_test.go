@@ -22,7 +22,7 @@ type proxy struct {
 // it does at the connection's end.
 func (p *proxy) saw(t testing.TB, address string) {
 	t.Helper()
-	p.process.await(t, func() bool {
+	p.await(t, func() bool {
 		log, err := os.ReadFile(p.log)
 		return err == nil && strings.Contains(string(log), address)
 	})
