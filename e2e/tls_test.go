@@ -86,7 +86,7 @@ func TestClientCertificate(t *testing.T) {
 // and containerd look for them.
 func TestCertsDirectories(t *testing.T) {
 	enabled(t)
-	open := openRegistry(t)
+	open, podman := openRegistry(t), newPodman(t)
 	for _, d := range []*door{privateDoor(t, open), clientDoor(t, open)} {
 		// hosts is containerd's way to say the same.
 		hosts := func(dir string) string {
@@ -104,7 +104,9 @@ func TestCertsDirectories(t *testing.T) {
 			write func(dir string) string
 		}{
 			{"Podman", ".config/containers/certs.d", docker},
+			{"rootless Docker", ".config/docker/certs.d", docker},
 			{"Docker", "/etc/docker/certs.d", docker},
+			{"rootless containerd", ".config/containerd/certs.d", hosts},
 			{"containerd", "/etc/containerd/certs.d", hosts},
 		} {
 			t.Run(d.name+"/"+place.name, func(t *testing.T) {
@@ -116,6 +118,11 @@ func TestCertsDirectories(t *testing.T) {
 					dir = filepath.Join(home, dir)
 				}
 				place.write(dir)
+				if place.name == "Podman" {
+					pull := podman.command("pull", "--quiet", "--creds", robin.name+":"+robin.password, d.image(robin))
+					pull.Env = append(pull.Env, "HOME="+home)
+					run(t, pull)
+				}
 				endOf(t, cmd).gets(t, greeting(t))
 
 				if err := os.RemoveAll(dir); err != nil {
