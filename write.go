@@ -292,7 +292,7 @@ func (p *pull) warn(img image.Image) {
 	if img.Name.Tag == "" {
 		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Reference)
 	}
-	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
+	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Carried(), func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
 		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Reference)
 	}
 	for _, m := range img.Manifests {
