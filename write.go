@@ -283,6 +283,9 @@ func (p *pull) warn(img image.Image) {
 	if entry := img.Entry(); p.opts.Format == OCI && strings.HasPrefix(entry.MediaType, "application/vnd.docker.") {
 		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
 	}
+	if (p.opts.Format == OCI || p.opts.Format == Archive) && p.opts.Layers == "" && slices.ContainsFunc(img.Blobs(), image.IsForeign) {
+		p.note("%s has foreign layers: skopeo, from oci: and oci-archive:, wants them from their URLs although they are there", img.Reference)
+	}
 	if p.opts.Format != Archive {
 		return
 	}
