@@ -284,7 +284,7 @@ func (p *pull) warn(img image.Image) {
 		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
 	}
 	if (p.opts.Format == OCI || p.opts.Format == Archive) && p.opts.Layers == "" && slices.ContainsFunc(img.Blobs(), image.IsForeign) {
-		p.note("%s has foreign layers: skopeo, from oci: and oci-archive:, wants them from their URLs although they are there", img.Reference)
+		p.note("%s has foreign layers: skopeo and podman, from oci: and oci-archive:, want them from their URLs although they are there", img.Reference)
 	}
 	if p.opts.Format != Archive {
 		return
