@@ -275,6 +275,9 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 			p.note("%s: the trimmed index has the digest %s, not %s", img.Reference, img.Root().Digest, root)
 		}
 	}
+	if p.opts.NoForeign {
+		img = p.leaveOut(img)
+	}
 	p.warn(img)
 	return img, root, nil
 }

@@ -34,17 +34,19 @@ type client struct {
 	address   atomic.Pointer[netip.Addr] // where the registry was last reached without a proxy
 }
 
-// location is where an answer came from: its URL, which may be a secret, and
-// whether the registry's credential may be shown there.
+// location is where an answer came from: its URL, which may be a secret,
+// whether the registry's credential may be shown there, and whether it was a
+// foreign layer's URL that led there.
 type location struct {
 	url       *url.URL
 	authorize bool
+	foreign   bool
 }
 
 // registryURL is a URL on the registry. Its scheme holds once the first answer
 // has come.
 func (c *client) registryURL(path string) location {
-	return location{&url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, true}
+	return location{url: &url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, authorize: true}
 }
 
 // atRegistry tells whether u has the registry's scheme, host and port.
@@ -77,7 +79,12 @@ func (c *client) get(ctx context.Context, step string, at location, header http.
 		if strict && at.url.Scheme == "https" && next.Scheme == "http" {
 			return nil, at, c.failure(step, resp.Request, fmt.Errorf("it redirects from HTTPS to HTTP, on %s", next.Host))
 		}
-		at = location{next, at.authorize && c.atRegistry(next)}
+		if at.foreign {
+			if err := c.checkURL(next); err != nil {
+				return nil, at, c.refuseURL(step, at.url.Host, fmt.Errorf("it redirects to %s: %w", next.Host, err))
+			}
+		}
+		at = location{url: next, authorize: at.authorize && c.atRegistry(next), foreign: at.foreign}
 	}
 	return nil, at, &Error{Step: step, Method: http.MethodGet, Host: at.url.Host, Path: at.url.Path,
 		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}
@@ -90,8 +97,11 @@ func (c *client) hop(ctx context.Context, step string, at location, header http.
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
-		if at.authorize {
+		switch {
+		case at.authorize:
 			return c.sendToRegistry(step, req)
+		case at.foreign:
+			return c.sendGuarded(step, req, ErrForeignURL)
 		}
 		return c.send(step, req, c.transports.to(at.url))
 	}

@@ -128,7 +128,7 @@ func TestSignatureInFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = r.client.get(t.Context(), "get blob", location{mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1"), false}, http.Header{}, false)
+	_, _, err = r.client.get(t.Context(), "get blob", location{url: mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1")}, http.Header{}, false)
 	if err == nil || strings.Contains(err.Error()+trace.String(), canary) || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("%v\n%s", err, trace.String())
 	}

@@ -105,7 +105,7 @@ func (a *authorizer) getToken(ctx context.Context, step string, realm *url.URL, 
 		case authenticated && !sameOrigin(&u, next):
 			err = fmt.Errorf("it redirects to %s, which the credential is not for", next.Host)
 		default:
-			err = a.client.checkRealm(next)
+			err = a.client.checkURL(next)
 		}
 		if err != nil {
 			return nil, a.client.failure(step, resp.Request, err)

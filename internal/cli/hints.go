@@ -84,6 +84,7 @@ func hintFormat(err error, _ circumstances) string {
 func hintContent(err error, c circumstances) string {
 	var (
 		refused   *registry.Error
+		foreign   *registry.ForeignError
 		platforms *image.PlatformError
 	)
 	switch {
@@ -93,6 +94,8 @@ func hintContent(err error, c circumstances) string {
 		return "the registry, or a proxy before it, sends wrong content; tell who runs it"
 	case errors.As(err, &platforms):
 		return "" // the error lists what there is
+	case errors.As(err, &foreign):
+		return "--no-foreign writes the image without the layers that have URLs"
 	case errors.Is(err, image.ErrNotFound) && c.fetching:
 		return "the registry lacks a part of the image: tell who runs it, or push the image again"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:

@@ -75,6 +75,7 @@ type pullOptions struct {
 	level        int
 	saveConfig   string
 	manifestOnly bool
+	noForeign    bool
 	keepGoing    bool
 	restart      bool
 	registry     registryFlags
@@ -121,6 +122,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.IntVar(&o.level, "level", 0, "`N` how hard to compress, gzip 1 to 9, zstd 1 to 19 (default: the fastest)")
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
+	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)
@@ -271,6 +273,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Compress:     davit.Compression(o.compress),
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
+		NoForeign:    o.noForeign,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
 		Transfer:     o.transfer.options(),
