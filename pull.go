@@ -303,6 +303,9 @@ func (p *pull) open(r ref.Reference) (image.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, ignored := range route.Ignored {
+		p.note("not followed: %s", ignored)
+	}
 	origin, err := p.session.OpenEndpoint(route.Origin)
 	if err != nil || len(route.Mirrors) == 0 {
 		return origin, err
