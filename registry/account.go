@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,7 +28,7 @@ type account struct {
 	announced sync.Once
 
 	mu     sync.Mutex
-	proven way              // that its Token turned out to be good for
+	proven manner           // that its Token turned out to be good for
 	apart  map[string]bool  // realms that refuse joint requests, tokens' keys that these are no good for
 	tokens map[string]token // by tokenKey
 }
@@ -57,7 +58,7 @@ func (c *client) account(shown credential.Credential) *account {
 	return acc
 }
 
-func tokenKey(w way, c challenge) string { return w.String() + "\n" + c.key() }
+func tokenKey(m manner, c challenge) string { return m.String() + "\n" + c.key() }
 
 func realmKey(c challenge) string { return c.params["realm"] + "\n" + c.params["service"] }
 
@@ -82,31 +83,31 @@ func (acc *account) isApart(key string) bool {
 	return acc.apart[key]
 }
 
-// firstWay is the way that worked for another repository.
-func (acc *account) firstWay() way {
+// firstManner is the one that worked for another repository.
+func (acc *account) firstManner() manner {
 	acc.mu.Lock()
 	defer acc.mu.Unlock()
 	return acc.proven
 }
 
-func (acc *account) prove(w way) {
+func (acc *account) prove(m manner) {
 	acc.mu.Lock()
 	defer acc.mu.Unlock()
-	if acc.proven == unknownWay {
-		acc.proven = w
+	if acc.proven == unknownManner {
+		acc.proven = m
 	}
 }
 
 // token is one for a's challenge: a known one that was not rejected, or else
 // that of an exchange, which asks for the other open repositories too. There is
 // never more than one exchange at a time for the same challenge.
-func (acc *account) token(ctx context.Context, a *authorizer, c challenge, w way, rejected string) (token, error) {
-	key := tokenKey(w, c)
+func (acc *account) token(ctx context.Context, a *authorizer, c challenge, m manner, rejected string) (token, error) {
+	key := tokenKey(m, c)
 	for {
 		if t, ok := acc.cached(key, rejected); ok {
 			return t, nil
 		}
-		peers := acc.peers(ctx, a, c, w, rejected)
+		peers := acc.peers(ctx, a, c, m, rejected)
 		keys := []string{key}
 		for _, p := range peers {
 			keys = append(keys, p.key)
@@ -116,7 +117,7 @@ func (acc *account) token(ctx context.Context, a *authorizer, c challenge, w way
 				return exchanged{t, []string{key}}, nil // another exchange has just ended
 			}
 			free := slices.DeleteFunc(peers, func(p peer) bool { return !slices.Contains(keys, p.key) })
-			return acc.renew(ctx, a, c, w, free)
+			return acc.renew(ctx, a, c, m, free)
 		})
 		if slices.Contains(got.keys, key) || ctx.Err() != nil {
 			return got.token, err
@@ -134,15 +135,15 @@ type peer struct {
 
 // peers are the repositories that lack a token as a does, and that the same
 // realm gives it for with the same credential.
-func (acc *account) peers(ctx context.Context, a *authorizer, c challenge, w way, rejected string) []peer {
+func (acc *account) peers(ctx context.Context, a *authorizer, c challenge, m manner, rejected string) []peer {
 	actions, ok := strings.CutPrefix(c.params["scope"], "repository:"+a.repository+":")
-	if !ok || strings.ContainsAny(actions, ": ") || acc.isApart(realmKey(c)) || acc.isApart(tokenKey(w, c)) {
+	if !ok || strings.ContainsAny(actions, ": ") || acc.isApart(realmKey(c)) || acc.isApart(tokenKey(m, c)) {
 		return nil
 	}
 	var found []peer
 	for _, other := range acc.client.others(a) {
 		asked := c.withScope("repository:" + other.repository + ":" + actions)
-		key := tokenKey(w, asked)
+		key := tokenKey(m, asked)
 		if _, has := acc.cached(key, rejected); has || acc.isApart(key) || !other.expects(asked) {
 			continue
 		}
@@ -186,18 +187,18 @@ func (c *client) others(a *authorizer) []*authorizer {
 
 // renew gets a token for a and its peers, and keeps it. Where the realm refuses
 // the joint request, it asks for a's scope alone, and does not join again.
-func (acc *account) renew(ctx context.Context, a *authorizer, c challenge, w way, peers []peer) (exchanged, error) {
+func (acc *account) renew(ctx context.Context, a *authorizer, c challenge, m manner, peers []peer) (exchanged, error) {
 	scopes := c.params["scope"]
-	keys := []string{tokenKey(w, c)}
+	keys := []string{tokenKey(m, c)}
 	for _, p := range peers {
 		scopes += " " + p.challenge.params["scope"]
 		keys = append(keys, p.key)
 	}
-	t, err := acc.exchange(ctx, a, c.withScope(scopes), w)
+	t, err := acc.exchange(ctx, a, c.withScope(scopes), m)
 	if len(peers) > 0 && refusesJoint(err) {
 		acc.keepApart(realmKey(c))
 		peers, keys = nil, keys[:1]
-		t, err = acc.exchange(ctx, a, c, w)
+		t, err = acc.exchange(ctx, a, c, m)
 	}
 	if err != nil {
 		return exchanged{keys: keys}, err
@@ -244,4 +245,15 @@ func (acc *account) announce(registry string) {
 		}
 		acc.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: text})
 	})
+}
+
+// basic is the Authorization with name and password for c.
+func (acc *account) basic(c challenge) string {
+	user, password := basicOf(acc.client.host, c, acc.credential)
+	acc.client.session.secrets.learnBasic(user, password)
+	return "Basic " + basic(user, password)
+}
+
+func basic(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,13 +21,13 @@ type authorizer struct {
 	lookups flights[*account]
 
 	mu      sync.Mutex
-	account *account     // nil: not looked for yet
-	refused string       // source of a stored credential that was refused
-	met     *challenge   // answered last, or expected, and so answered in advance
-	last    shown        // with the registry's last answer that was no refusal
-	worked  way          // that a Token turned out to be good for, here
-	failed  map[way]bool // that it is not
-	joins   bool         // a joint token has been good here
+	account *account        // nil: not looked for yet
+	refused string          // source of a stored credential that was refused
+	met     *challenge      // answered last, or expected, and so answered in advance
+	last    shown           // with the registry's last answer that was no refusal
+	worked  manner          // that a Token turned out to be good for, here
+	failed  map[manner]bool // that it is not
+	joins   bool            // a joint token has been good here
 }
 
 // shown is an Authorization, and how it came about. The zero value is none.
@@ -36,8 +35,8 @@ type shown struct {
 	value     string // of the header; a secret
 	account   *account
 	challenge challenge
-	way       way
-	token     token // where the way exchanges
+	manner    manner
+	token     token // where the manner exchanges
 	answers   bool  // a challenge to this very request, and was not shown in advance
 }
 
@@ -77,12 +76,12 @@ func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown)
 	switch {
 	case was.value == "":
 	case was.token.joint && (was.answers || !a.hasWorked(was)):
-		was.account.keepApart(tokenKey(was.way, was.challenge))
-	case was.way.exchanges() && !was.answers:
+		was.account.keepApart(tokenKey(was.manner, was.challenge))
+	case was.manner.exchanges() && !was.answers:
 		// It may have ended before its time.
 	case was.account.credential.Token != "" && !a.hasWorked(was):
-		a.fail(was.way)
-	case was.way.exchanges() || !a.mayLeaveOut(was.account):
+		a.fail(was.manner)
+	case was.manner.exchanges() || !a.mayLeaveOut(was.account):
 		return nil, nil
 	default:
 		a.leaveOut(was.account)
@@ -133,8 +132,8 @@ func (a *authorizer) note(resp *http.Response, was shown) {
 	a.last = was
 	a.joins = a.joins || good && was.token.joint
 	if good && was.account.credential.Token != "" {
-		a.worked = was.way
-		was.account.prove(was.way)
+		a.worked = was.manner
+		was.account.prove(was.manner)
 	}
 }
 
@@ -145,14 +144,14 @@ func (a *authorizer) hasWorked(was shown) bool {
 	if was.token.joint && a.joins {
 		return true
 	}
-	return a.worked != unknownWay && a.worked == was.way
+	return a.worked != unknownManner && a.worked == was.manner
 }
 
 // choose is what the first challenge that can be met leads to: Bearer where the
 // realm is one that we may ask, Basic where there is a name or a password. It
-// is nil where there is nothing but what was rejected before. A Token goes from
-// way to way, and a stored credential that the realm refuses is left out: the
-// image may be public.
+// is nil where there is nothing but what was rejected before. A Token is shown
+// in one manner after the other, and a stored credential that the realm refuses
+// is left out: the image may be public.
 func (a *authorizer) choose(ctx context.Context, challenges []challenge, rejected string) (*shown, error) {
 	if len(challenges) == 0 {
 		return nil, nil
@@ -164,8 +163,8 @@ func (a *authorizer) choose(ctx context.Context, challenges []challenge, rejecte
 	var problem error
 	tried := false
 	for _, c := range challenges {
-		for _, w := range a.ways(acc, c) {
-			if w.exchanges() {
+		for _, m := range a.manners(acc, c) {
+			if m.exchanges() {
 				if _, err := a.client.realm(c); err != nil {
 					if problem == nil {
 						problem = err
@@ -174,12 +173,12 @@ func (a *authorizer) choose(ctx context.Context, challenges []challenge, rejecte
 				}
 			}
 			tried = true
-			found, err := a.meet(ctx, acc, c, w, rejected)
+			found, err := a.meet(ctx, acc, c, m, rejected)
 			switch {
 			case err == nil:
 				return found, nil
 			case acc.credential.Token != "" && takesNot(err):
-				a.fail(w)
+				a.fail(m)
 				problem = err
 			case refuses(err) && a.mayLeaveOut(acc):
 				a.leaveOut(acc)
@@ -196,33 +195,34 @@ func (a *authorizer) choose(ctx context.Context, challenges []challenge, rejecte
 	return nil, problem
 }
 
-// ways are those that may lead in here, the likeliest first.
-func (a *authorizer) ways(acc *account, c challenge) []way {
-	ways := waysOf(c, acc.credential)
+// manners are those that may lead in here, the likeliest first.
+func (a *authorizer) manners(acc *account, c challenge) []manner {
+	all := mannersOf(c, acc.credential)
 	if acc.credential.Token == "" {
-		return ways
+		return all
 	}
+	first := acc.firstManner()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.Contains(ways, a.worked) {
-		ways = []way{a.worked}
-	} else if first := acc.firstWay(); slices.Contains(ways, first) {
-		ways = append([]way{first}, slices.DeleteFunc(ways, func(w way) bool { return w == first })...)
+	if slices.Contains(all, a.worked) {
+		all = []manner{a.worked}
+	} else if i := slices.Index(all, first); i > 0 {
+		all = slices.Insert(slices.Delete(all, i, i+1), 0, first)
 	}
-	return slices.DeleteFunc(ways, func(w way) bool { return a.failed[w] })
+	return slices.DeleteFunc(all, func(m manner) bool { return a.failed[m] })
 }
 
-// meet is what to show for c in one way; nil where it is the rejected one.
-func (a *authorizer) meet(ctx context.Context, acc *account, c challenge, w way, rejected string) (*shown, error) {
-	found := shown{account: acc, challenge: c, way: w}
-	switch w {
+// meet is what to show for c in one manner; nil where it is the rejected one.
+func (a *authorizer) meet(ctx context.Context, acc *account, c challenge, m manner, rejected string) (*shown, error) {
+	found := shown{account: acc, challenge: c, manner: m}
+	switch m {
 	case asBasic:
 		found.value = acc.basic(c)
 	case asItIs:
 		found.value = "Bearer " + acc.credential.RegistryToken + acc.credential.Token
 	default:
 		var err error
-		if found.token, err = acc.token(ctx, a, c, w, rejected); err != nil {
+		if found.token, err = acc.token(ctx, a, c, m, rejected); err != nil {
 			return nil, err
 		}
 		found.value = "Bearer " + found.token.value
@@ -295,13 +295,13 @@ func (a *authorizer) expect(acc *account, c challenge) {
 	}
 }
 
-func (a *authorizer) fail(w way) {
+func (a *authorizer) fail(m manner) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.failed == nil {
-		a.failed = map[way]bool{}
+		a.failed = map[manner]bool{}
 	}
-	a.failed[w] = true
+	a.failed[m] = true
 }
 
 func (a *authorizer) hasFailed() bool {
@@ -328,15 +328,4 @@ func (a *authorizer) used() (source, refused, scope string) {
 		scope = a.met.params["scope"]
 	}
 	return source, a.refused, scope
-}
-
-// basic is the Authorization with name and password for c.
-func (acc *account) basic(c challenge) string {
-	user, password := basicOf(acc.client.host, c, acc.credential)
-	acc.client.session.secrets.learnBasic(user, password)
-	return "Basic " + basic(user, password)
-}
-
-func basic(user, password string) string {
-	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }

@@ -44,7 +44,7 @@ func (r *Repository) Token(ctx context.Context) (Token, error) {
 	c := r.client
 	err := c.retry(ctx, func() error {
 		// There need not be such a tag.
-		resp, at, err := c.follow(ctx, http.MethodHead, step, r.at("/v2/"+r.name+"/manifests/latest"), http.Header{"Accept": manifestTypes}, true)
+		resp, at, err := c.follow(ctx, step, http.MethodHead, r.at("/v2/"+r.name+"/manifests/latest"), http.Header{"Accept": manifestTypes}, true)
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (r *Repository) Token(ctx context.Context) (Token, error) {
 	switch {
 	case taken.value == "":
 		return Token{}, fmt.Errorf("%s from %s: %w", step, c.host, ErrNoChallenge)
-	case taken.way == asBasic:
+	case taken.manner == asBasic:
 		return Token{}, fmt.Errorf("%s from %s: %w", step, c.host, ErrBasic)
 	}
 	params := taken.challenge.params

@@ -77,7 +77,7 @@ func (c *client) atRegistry(u *url.URL) bool {
 
 // get sends a GET; see follow.
 func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
-	return c.follow(ctx, http.MethodGet, step, at, header, strict)
+	return c.follow(ctx, step, http.MethodGet, at, header, strict)
 }
 
 // follow sends a request without a body and follows its redirects, answering
@@ -87,9 +87,9 @@ func (c *client) get(ctx context.Context, step string, at location, header http.
 //
 // With strict, a redirect from HTTPS to HTTP is refused: for what no digest
 // vouches for.
-func (c *client) follow(ctx context.Context, method, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
+func (c *client) follow(ctx context.Context, step, method string, at location, header http.Header, strict bool) (*http.Response, location, error) {
 	for range maxRedirects + 1 {
-		resp, err := c.hop(ctx, method, step, at, header)
+		resp, err := c.hop(ctx, step, method, at, header)
 		if err != nil {
 			return nil, at, err
 		}
@@ -116,7 +116,7 @@ func (c *client) follow(ctx context.Context, method, step string, at location, h
 
 // hop sends one request, and again as long as a challenge is answered with
 // something else.
-func (c *client) hop(ctx context.Context, method, step string, at location, header http.Header) (*http.Response, error) {
+func (c *client) hop(ctx context.Context, step, method string, at location, header http.Header) (*http.Response, error) {
 	send := func(authorization string) (*http.Response, error) {
 		req := (&http.Request{Method: method, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
 		if authorization != "" {

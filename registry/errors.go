@@ -43,6 +43,8 @@ var (
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")
+	// ErrBlocked: the configuration forbids the registry.
+	ErrBlocked = errors.New("registry blocked")
 )
 
 // Codes of the distribution specification that tell what was not found.

@@ -16,9 +16,6 @@ import (
 	"github.com/davit-cli/davit/ref"
 )
 
-// ErrBlocked: a configuration file forbids the registry.
-var ErrBlocked = errors.New("registry blocked")
-
 // Session is what the repositories of one command share. Those on one host,
 // reached in the same way, share its connections, the scheme that it turned out
 // to speak, and its tokens: one exchange asks for all repositories that were

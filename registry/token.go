@@ -48,7 +48,7 @@ func newToken(value string, life time.Duration, asked time.Time) token {
 // is a name or a password. Service and scope are the challenge's; a is whom it
 // is for.
 // https://distribution.github.io/distribution/spec/auth/
-func (acc *account) exchange(ctx context.Context, a *authorizer, c challenge, w way) (token, error) {
+func (acc *account) exchange(ctx context.Context, a *authorizer, c challenge, m manner) (token, error) {
 	step := "get token for " + a.name()
 	realm, err := acc.client.realm(c)
 	if err != nil {
@@ -58,7 +58,7 @@ func (acc *account) exchange(ctx context.Context, a *authorizer, c challenge, w 
 		"asking %s for a token (scope %q)", realm.Host, acc.client.public(c.params["scope"], 200))})
 	asked := time.Now()
 	var resp *http.Response
-	if w == asRefresh {
+	if m == asRefresh {
 		resp, err = acc.postToken(ctx, step, realm, c)
 	} else {
 		resp, err = acc.getToken(ctx, step, realm, c)

@@ -7,41 +7,41 @@ import (
 	"github.com/davit-cli/davit/credential"
 )
 
-// way is how a credential is shown.
-type way int
+// manner is how a credential is shown.
+type manner int
 
 const (
-	unknownWay way = iota
-	asBasic        // user and password to the registry
-	atRealm        // user and password to the realm, or nothing, for a token
-	asRefresh      // an OAuth2 refresh token to the realm, for a token
-	asItIs         // a bearer token to the registry
+	unknownManner manner = iota
+	asBasic              // user and password to the registry
+	atRealm              // user and password to the realm, or nothing, for a token
+	asRefresh            // an OAuth2 refresh token to the realm, for a token
+	asItIs               // a bearer token to the registry
 )
 
-func (w way) String() string {
-	return [...]string{"unknown", "Basic at the registry", "Basic at the realm", "refresh token", "bearer token"}[w]
+func (m manner) String() string {
+	return [...]string{"unknown", "Basic at the registry", "Basic at the realm", "refresh token", "bearer token"}[m]
 }
 
 // exchanges tells whether the realm gives a token for it.
-func (w way) exchanges() bool { return w == atRealm || w == asRefresh }
+func (m manner) exchanges() bool { return m == atRealm || m == asRefresh }
 
-// waysOf are the ways in which a credential may meet a challenge. There are
+// mannersOf are the ways in which a credential may meet a challenge. There are
 // several only for a token of unknown kind: most registries take theirs as the
 // password of Basic, and whoever does not says so at once.
-func waysOf(c challenge, shown credential.Credential) []way {
+func mannersOf(c challenge, shown credential.Credential) []manner {
 	switch {
 	case c.scheme == "basic" && (shown.Username != "" || shown.Password != "" || shown.Token != ""):
-		return []way{asBasic}
+		return []manner{asBasic}
 	case c.scheme != "bearer":
 		return nil
 	case shown.Token != "":
-		return []way{atRealm, asRefresh, asItIs}
+		return []manner{atRealm, asRefresh, asItIs}
 	case shown.RegistryToken != "":
-		return []way{asItIs}
+		return []manner{asItIs}
 	case shown.IdentityToken != "":
-		return []way{asRefresh}
+		return []manner{asRefresh}
 	}
-	return []way{atRealm}
+	return []manner{atRealm}
 }
 
 // basicOf are the name and the password for c on host.
