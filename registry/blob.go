@@ -53,7 +53,7 @@ func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, 
 	case got != nil:
 		return got, nil
 	}
-	failure := r.client.refusal(step, resp, at.purpose(), "")
+	failure := r.client.refusal(step, resp, at)
 	if meansNoRanges(resp.StatusCode, header) {
 		failure = &image.NoRangeError{Host: at.url.Host, Err: failure}
 	}
@@ -81,7 +81,7 @@ func (r *Repository) Blob(ctx context.Context, blob image.Descriptor) ([]byte, e
 			return err
 		}
 		if resp.StatusCode != http.StatusOK {
-			return r.client.refusal(step, resp, at.purpose(), "")
+			return r.client.refusal(step, resp, at)
 		}
 		defer func() { _ = resp.Body.Close() }()
 		if told := resp.ContentLength; told >= 0 && told != blob.Size {
@@ -137,7 +137,7 @@ func (r *Repository) openBlob(ctx context.Context, step string, blob image.Descr
 			}
 			return nil, at, err
 		}
-		redirected := !found.authorize || found.url.Path != r.blobPath(digest)
+		redirected := found.auth == nil || found.url.Path != r.blobPath(digest)
 		if fresh || !redirected || !hasExpired(resp.StatusCode) {
 			return resp, at, nil
 		}
@@ -150,9 +150,9 @@ func (r *Repository) openBlob(ctx context.Context, step string, blob image.Descr
 // search with where that led to.
 func (r *Repository) searchBlob(ctx context.Context, step string, blob image.Descriptor, header http.Header, mine *search) (*http.Response, location, error) {
 	digest := blob.Digest.String()
-	resp, at, err := r.client.get(ctx, step, r.client.registryURL(r.blobPath(digest)), header, false)
+	resp, at, err := r.client.get(ctx, step, r.at(r.blobPath(digest)), header, false)
 	if err == nil && resp.StatusCode/100 != 2 && !meansNoRanges(resp.StatusCode, header) {
-		err = r.client.refusal(step, resp, at.purpose(), "")
+		err = r.client.refusal(step, resp, at)
 		if len(blob.URLs) > 0 && lacks(resp.StatusCode) {
 			resp, at, err = r.client.openForeign(ctx, blob, header, err)
 		}
@@ -161,7 +161,7 @@ func (r *Repository) searchBlob(ctx context.Context, step string, blob image.Des
 	if err != nil {
 		return nil, at, err
 	}
-	if !at.authorize {
+	if at.auth == nil {
 		text := "blob " + digest + " is served by " + at.url.Host
 		if at.foreign {
 			text += ", where its URL leads: the registry does not hold it"

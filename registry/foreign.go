@@ -99,7 +99,7 @@ func (c *client) openURL(ctx context.Context, text string, size int64, header ht
 	case meansNoRanges(resp.StatusCode, header):
 		return resp, at, nil
 	case resp.StatusCode/100 != 2:
-		return nil, at, c.refusal(foreignStep, resp, at.purpose(), "")
+		return nil, at, c.refusal(foreignStep, resp, at)
 	}
 	if told := toldSize(resp); told >= 0 && told != size {
 		discard(resp)

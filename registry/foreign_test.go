@@ -40,7 +40,7 @@ func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	n.asked = append(n.asked, req.URL.String())
 	for name, values := range req.Header {
 		secret := slices.ContainsFunc(values, func(v string) bool {
-			return strings.Contains(v, canary) || strings.Contains(v, "granted") || strings.Contains(v, basic(credentialOf("me", canary)))
+			return strings.Contains(v, canary) || strings.Contains(v, "granted") || strings.Contains(v, basic("me", canary))
 		})
 		if secret || name == "Authorization" || name == "Cookie" || name == "Referer" {
 			n.shown = append(n.shown, req.URL.String()+" "+name)
