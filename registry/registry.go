@@ -44,7 +44,7 @@ type Options struct {
 	Routes func(registry, repository string) (hosts.Route, error)
 	// Proxy is the proxy for a request, nil for none; it may have a user and a
 	// password, and be of scheme http, https, socks5 or socks5h. Nil: as the
-	// environment says.
+	// environment says (ProxyFromEnvironment).
 	Proxy func(*http.Request) (*url.URL, error)
 	// UserAgent is what requests call themselves. Empty: "davit".
 	UserAgent string
@@ -53,9 +53,9 @@ type Options struct {
 	// Negative: never.
 	Retries int
 	// Transport makes the connections. Nil: one made for davit's work, with
-	// HTTP/1.1 and proxies from the environment. With a Transport given,
-	// Insecure and the check of the realm's address after name resolution are
-	// the Transport's to do.
+	// HTTP/1.1. With a Transport given, proxies, certificates, Insecure and the
+	// check of the realm's address after name resolution are the Transport's to
+	// do.
 	Transport http.RoundTripper
 	// Trace receives a line for each request and answer, without secrets. It
 	// is called from many goroutines at once. May be nil.
@@ -106,10 +106,16 @@ func Open(reference ref.Reference, opts Options) (*Repository, error) {
 		backoff: 250 * time.Millisecond,
 	}
 	c.scheme = newScheme(c.host, reference.Scheme, opts.PlainHTTP)
-	c.transports = newTransports(c.host, opts, c.checkDialed)
+	reached, err := opts.reached(c.host)
+	if err == nil {
+		c.transports, err = newTransports(c.host, reached, opts, c.checkDialed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", reference.Name(), err)
+	}
 	c.auth = &authorizer{client: c, registry: reference.Registry, repository: reference.Repository}
-	if opts.Insecure {
-		opts.Events.Send(image.Event{Kind: image.EventWarning, Text: "the certificate of " + c.host + " is not checked"})
+	if reached.Insecure {
+		warnInsecure(opts, c.host, reached.Source)
 	}
 	return &Repository{name: reference.Repository, client: c}, nil
 }
