@@ -181,19 +181,14 @@ func (t *transports) requested(host string) (certificateRequest, bool) {
 // of ours; alert is the reason that it gives, if it does.
 func (c *client) wantsCertificate(u *url.URL, alert string) string {
 	request, _ := c.transports.requested(u.Host)
-	var message string
-	switch {
-	case request.shown != "":
-		message = "the server refuses the client certificate " + c.public(request.shown, 200)
+	if request.shown != "" {
+		message := "the server refuses the client certificate " + c.public(request.shown, 200)
 		if alert != "" {
 			message += " (" + alert + ")"
 		}
 		return message
-	case request.configured > 0:
-		message = "the server wants a client certificate, and those that are configured do not fit"
-	default:
-		message = "the server wants a client certificate"
 	}
+	message := "the server wants a client certificate"
 	var names []string
 	for _, raw := range request.takes {
 		var sequence pkix.RDNSequence
@@ -207,7 +202,10 @@ func (c *client) wantsCertificate(u *url.URL, alert string) string {
 		}
 	}
 	if len(names) > 0 {
-		message += ", signed by " + someOf(names)
+		message += " signed by " + someOf(names)
+	}
+	if request.configured > 0 {
+		message += "; none that is configured fits"
 	}
 	return message
 }

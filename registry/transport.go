@@ -189,7 +189,7 @@ func (t *transports) newTransport(k kind) *http.Transport {
 			}
 			return newProxyRefusal(proxy, resp)
 		},
-		DialContext:            dial.toProxies,
+		DialContext:            dial.patient,
 		TLSClientConfig:        k.trust.config(&t.requests),
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
@@ -224,8 +224,8 @@ func dialer(check func(address string) error) dialFunc {
 	return d.DialContext
 }
 
-// toProxies is dial, which does not wait for ever for a SOCKS proxy.
-func (dial dialFunc) toProxies(ctx context.Context, network, address string) (net.Conn, error) {
+// patient is dial, which however does not wait for ever for a SOCKS proxy.
+func (dial dialFunc) patient(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := dial(ctx, network, address)
 	if to, _ := ctx.Value(leading{}).(lead); err == nil && to.proxy != nil && isSOCKS(to.proxy) {
 		return newSOCKSConn(conn), nil
