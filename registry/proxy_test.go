@@ -320,6 +320,35 @@ func TestProxyAuth(t *testing.T) {
 	}
 }
 
+// tinyproxy answers 401 to a wrong password, which is not the registry's.
+func TestTinyproxyAuth(t *testing.T) {
+	for _, secure := range []bool{true, false} {
+		for _, own := range []bool{true, false} {
+			proxy := serve(t, func(w http.ResponseWriter, req *http.Request) {
+				if own || req.Method == http.MethodConnect {
+					w.Header().Set("Server", "tinyproxy/1.11.1")
+				} else {
+					w.Header().Set("Via", "1.1 tinyproxy (tinyproxy/1.11.1)")
+				}
+				w.Header().Set("WWW-Authenticate", `Basic realm="tinyproxy"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			})
+			u := mustParse(t, proxy.URL)
+			u.User = url.UserPassword("proxy user", proxyCanary)
+			reference := referenceTo("registry.test")
+			reference.Scheme = map[bool]string{true: "https", false: "http"}[secure]
+			r, err := Open(reference, Options{Proxy: through(u)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.Manifest(t.Context(), "v1")
+			if want := secure || own; errors.Is(err, ErrProxyAuth) != want || errors.Is(err, image.ErrUnauthorized) == want {
+				t.Errorf("HTTPS: %v, its own: %v: %v", secure, own, err)
+			}
+		}
+	}
+}
+
 // What the registry refuses is not the proxy's refusal.
 func TestRegistryRefusesThroughProxy(t *testing.T) {
 	s := newStage(t, false, registrytest.Options{})

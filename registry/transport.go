@@ -143,7 +143,7 @@ func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx := context.WithValue(req.Context(), leading{}, lead{host, proxy})
 	resp, err := w.transport(k).RoundTrip(req.WithContext(ctx))
-	if err == nil && resp.StatusCode == http.StatusProxyAuthRequired && forwards(proxy, req.URL) {
+	if err == nil && forwards(proxy, req.URL) && wantsUser(proxy, resp) {
 		discard(resp)
 		resp, err = nil, newProxyRefusal(proxy, resp)
 	}
