@@ -23,12 +23,17 @@ var discardLog = log.New(io.Discard, "", 0)
 // dialTo leads every connection of r's to server, but makes it look as if it
 // were one to address.
 func dialTo(r *Repository, server *httptest.Server, address string) {
-	r.client.transports.secure.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, host(server))
-		if err != nil {
-			return nil, err
+	for _, transport := range []http.RoundTripper{r.client.transports.secure, r.client.transports.insecure} {
+		if transport == nil {
+			continue
 		}
-		return posing{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 443)}, nil
+		transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, host(server))
+			if err != nil {
+				return nil, err
+			}
+			return posing{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 443)}, nil
+		}
 	}
 }
 
