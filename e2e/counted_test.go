@@ -22,7 +22,7 @@ type counted struct {
 	host string // the proxy's, as davit is to name it
 
 	pace    *rate.Limiter // of all blobs' bytes together; nil for none
-	spoiled bool          // whether blobs' bytes are wrong
+	spoiled bool          // whether the bytes of ranges of blobs are wrong
 
 	mu     sync.Mutex
 	served map[digest.Digest]int64
@@ -48,7 +48,7 @@ func (r *registry) counted(t testing.TB) *counted {
 		case c.isLost(d):
 			http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN"}]}`, http.StatusNotFound)
 		default:
-			proxy.ServeHTTP(&countedAnswer{w, r.Context(), c, d}, r)
+			proxy.ServeHTTP(&countedAnswer{w, r.Context(), c, d, r.Header.Get("Range") != ""}, r)
 		}
 	}))
 	t.Cleanup(server.Close)
@@ -106,6 +106,7 @@ type countedAnswer struct {
 	asked   context.Context
 	counted *counted
 	blob    digest.Digest
+	ranged  bool // as of layers that are not small
 }
 
 // pieceOfAnswer is more than the proxy writes at once.
@@ -117,7 +118,7 @@ func (a *countedAnswer) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if a.counted.spoiled {
+	if a.counted.spoiled && a.ranged {
 		p = bytes.Clone(p)
 		for i := range p {
 			p[i] ^= 0xff

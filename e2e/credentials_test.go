@@ -20,7 +20,7 @@ func credentialSources(l *logins) map[string]func(testing.TB, *door) given {
 	// dockerHas is what docker login stored in a config.json that began as config.
 	dockerHas := func(config, says string) func(testing.TB, *door) given {
 		return func(t testing.TB, d *door) given {
-			dir := l.dockerLogin(t, d, robin, strings.ReplaceAll(config, "HOST", d.host))
+			dir := l.dockerLogin(t, d, robin, config)
 			stored := readAuthFile(t, filepath.Join(dir, "config.json")).Auths[d.host]
 			if inFile := config == "{}"; inFile != (stored.Auth+stored.IdentityToken != "") || inFile && d.tokens != (stored.IdentityToken != "") {
 				t.Fatalf("docker login has stored %+v", stored)

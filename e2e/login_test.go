@@ -55,7 +55,7 @@ func TestLogin(t *testing.T) {
 					t.Errorf("the image prints %q, want %q", got, x.prints)
 				}
 
-				out := d.davit(t, "logout", d.host)
+				out := davitCommand(t, "logout", d.host)
 				out.Env = append(append(out.Env, l.pass...), "DOCKER_CONFIG="+dir)
 				endOf(t, out).exits(t, 0)
 				run(t, l.docker.command("image", "rm", "--force", d.image(robin)))

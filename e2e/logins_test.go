@@ -59,12 +59,12 @@ func newPass(t testing.TB) []string {
 func (l *logins) dockerLogin(t testing.TB, d *door, a account, config string) string {
 	t.Helper()
 	dir := workDir(t)
-	writeFile(t, filepath.Join(dir, "config.json"), config)
 	host := d.host
 	if d.own.cert != "" {
 		// To a registry on loopback the engine shows no certificate.
 		host = d.plain
 	}
+	writeFile(t, filepath.Join(dir, "config.json"), strings.ReplaceAll(config, "HOST", host))
 	cmd := l.docker.command("login", "--username", a.name, "--password-stdin", host)
 	if config != "{}" { // or it would find the helper by itself
 		cmd.Env = append(cmd.Env, l.pass...)
@@ -74,8 +74,33 @@ func (l *logins) dockerLogin(t testing.TB, d *door, a account, config string) st
 	run(t, cmd)
 	if host != d.host {
 		rename(t, filepath.Join(dir, "config.json"), host, d.host)
+		if config != "{}" {
+			l.passRename(t, host, d.host)
+		}
 	}
 	return dir
+}
+
+// passRename gives what the helper keeps for one host to another.
+func (l *logins) passRename(t testing.TB, from, to string) {
+	t.Helper()
+	helper := func(verb, input string) []byte {
+		cmd := exec.Command(built(t, "docker-credential-pass"), verb)
+		cmd.Env = l.pass
+		cmd.Stdin = strings.NewReader(input)
+		return []byte(run(t, cmd))
+	}
+	kept := map[string]string{}
+	if err := json.Unmarshal(helper("get", from), &kept); err != nil {
+		t.Fatal(err)
+	}
+	kept["ServerURL"] = to
+	text, err := json.Marshal(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper("store", string(text))
+	helper("erase", from)
 }
 
 // podmanLogin logs the account in with podman login, for key: the door's host,

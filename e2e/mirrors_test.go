@@ -87,7 +87,7 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
-// TestMirrorOfWrongBytes has a mirror that spoils all blobs: it costs no more
+// TestMirrorOfWrongBytes has a mirror that spoils all layers: it costs no more
 // than what it sent itself.
 func TestMirrorOfWrongBytes(t *testing.T) {
 	enabled(t)

@@ -276,6 +276,9 @@ func TestWrongStoredCredentialOnPublicImage(t *testing.T) {
 		{"401", credential.Credential{Username: "me", Password: canary}, http.StatusUnauthorized},
 		{"403", credential.Credential{Username: "me", Password: canary}, http.StatusForbidden},
 		{"identity token", credential.Credential{IdentityToken: canary}, http.StatusBadRequest},
+		{"identity token, 401", credential.Credential{IdentityToken: canary}, http.StatusUnauthorized},
+		{"identity token, 403", credential.Credential{IdentityToken: canary}, http.StatusForbidden},
+		{"identity token, no POST", credential.Credential{IdentityToken: canary}, http.StatusMethodNotAllowed},
 	} {
 		realm := newTokens(t, httptest.NewServer)
 		public := true
@@ -306,7 +309,8 @@ func TestWrongStoredCredentialOnPublicImage(t *testing.T) {
 		// The same on a private image says both.
 		public = false
 		_, err := open(t, server, Options{Credentials: stored(test.credential)}).Manifest(t.Context(), "v1")
-		if test.status != http.StatusBadRequest && !errors.Is(err, image.ErrUnauthorized) {
+		unauthorized := test.status == http.StatusUnauthorized || test.status == http.StatusForbidden
+		if unauthorized && !errors.Is(err, image.ErrUnauthorized) {
 			t.Errorf("%s: private: %v", test.name, err)
 		}
 		if err == nil || strings.Contains(err.Error(), canary) {
@@ -321,8 +325,123 @@ func TestWrongStoredCredentialOnPublicImage(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "get token") || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: given: %v", test.name, err)
 		}
-		if test.status != http.StatusBadRequest && (!errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "--username")) {
+		if unauthorized && (!errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "--username")) {
 			t.Errorf("%s: given: %v", test.name, err)
+		}
+	}
+}
+
+// What the registry itself refuses is left out too.
+func TestWrongStoredCredentialAtRegistry(t *testing.T) {
+	realm := newTokens(t, httptest.NewServer)
+	realm.answer = func(w http.ResponseWriter, req *http.Request, _ int) {
+		if req.Header.Get("Authorization") != "" || req.Method != http.MethodGet {
+			t.Error("the realm was shown a credential")
+		}
+		_, _ = io.WriteString(w, `{"token":"public"}`)
+	}
+	challenges := []string{}
+	public := true
+	server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+		if public && req.Header.Get("Authorization") == "Bearer public" {
+			sendManifest(w)
+			return
+		}
+		w.Header()["Www-Authenticate"] = challenges
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	for _, test := range []struct {
+		name       string
+		credential credential.Credential
+		challenges []string
+	}{
+		{"registry token", credential.Credential{RegistryToken: canary}, []string{`Bearer realm="` + realm.URL + `"`}},
+		{"password", credential.Credential{Username: "me", Password: canary}, []string{`Basic realm="x"`, `Bearer realm="` + realm.URL + `"`}},
+	} {
+		challenges, public = test.challenges, true
+		var sent events
+		r := open(t, server, Options{Credentials: stored(test.credential), Events: sent.add})
+		for range 2 {
+			if _, err := r.Manifest(t.Context(), "v1"); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+		if warnings := sent.of(image.EventWarning); len(warnings) != 1 || !strings.Contains(warnings[0].Text, "/home/me/config.json") {
+			t.Errorf("%s: warnings %v", test.name, warnings)
+		}
+
+		given := test.credential
+		given.Source = "DAVIT_PASSWORD"
+		_, err := open(t, server, Options{Credentials: credentialGiven(given)}).Manifest(t.Context(), "v1")
+		if !errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "with the credential from DAVIT_PASSWORD") {
+			t.Errorf("%s, given: %v", test.name, err)
+		}
+
+		public = false
+		_, err = open(t, server, Options{Credentials: stored(test.credential)}).Manifest(t.Context(), "v1")
+		if !errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "the credential from /home/me/config.json was refused, and anonymous access too") {
+			t.Errorf("%s, private: %v", test.name, err)
+		}
+	}
+}
+
+// A registry with Basic where some content is for everybody: a password that
+// was good, and is so no more, is in nobody's way.
+func TestStoredPasswordThatEnds(t *testing.T) {
+	var ended atomic.Bool
+	b := newBlob(10)
+	server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+		_, password, shown := req.BasicAuth()
+		private := strings.Contains(req.URL.Path, "/manifests/")
+		if shown && (ended.Load() || password != canary) || private && !shown {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if private {
+			sendManifest(w)
+			return
+		}
+		b.send(w, req)
+	})
+	var sent events
+	r := open(t, server, Options{Credentials: stored(credential.Credential{Username: "me", Password: canary}), Events: sent.add})
+	if _, err := r.Manifest(t.Context(), "v1"); err != nil {
+		t.Fatal(err)
+	}
+	ended.Store(true)
+	if err := b.check(r, 0, 5); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, image.ErrUnauthorized) {
+		t.Errorf("got %v", err)
+	}
+	if warnings := sent.of(image.EventWarning); len(warnings) != 1 {
+		t.Errorf("warnings %v", warnings)
+	}
+}
+
+// A realm in trouble refuses nothing: a stored credential stays.
+func TestRealmInTroubleRefusesNothing(t *testing.T) {
+	for _, c := range []credential.Credential{{Username: "me", Password: canary}, {IdentityToken: canary}} {
+		for _, status := range []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusTooManyRequests} {
+			realm := newTokens(t, httptest.NewServer)
+			realm.answer = func(w http.ResponseWriter, _ *http.Request, n int) {
+				if n == 1 {
+					w.WriteHeader(status)
+					return
+				}
+				_, _ = io.WriteString(w, `{"token":"granted"}`)
+			}
+			server := serve(t, guardedBy(realm, is("Bearer granted")))
+			var sent events
+			r := open(t, server, Options{Credentials: stored(c), Events: sent.add})
+			if _, err := r.Manifest(t.Context(), "v1"); err != nil {
+				t.Error(err)
+			}
+			if _, refused, _ := r.auth.used(); refused != "" || len(sent.of(image.EventWarning)) != 0 || len(sent.of(image.EventRetry)) != 1 {
+				t.Errorf("%d: refused %q", status, refused)
+			}
 		}
 	}
 }

@@ -64,6 +64,9 @@ func (c *client) checkURL(u *url.URL) error {
 		return c.checkAddress(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	case host == "metadata.google.internal" || host == "metadata" || host == "metadata.goog" || strings.HasSuffix(host, ".metadata.goog"):
 		return policyError("a cloud's metadata service is refused")
+	case strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }):
+		// In ASCII it may be any of these: ⓛocalhost is localhost (UTS 46).
+		return policyError("a host that is not in ASCII is refused")
 	case last == "" || last[0] >= '0' && last[0] <= '9':
 		// No name, but some resolvers and proxies read it as an address.
 		return policyError("a malformed address is refused")

@@ -121,6 +121,10 @@ func stored(c credential.Credential) credential.Provider {
 	return func(context.Context, string, string) (credential.Credential, error) { return c, nil }
 }
 
+func credentialGiven(c credential.Credential) credential.Provider {
+	return func(context.Context, string, string) (credential.Credential, error) { return c, nil }
+}
+
 // blob is a layer, and pieces of it.
 type blob struct {
 	image.Descriptor
