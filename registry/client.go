@@ -133,7 +133,7 @@ func (c *client) hop(ctx context.Context, step, method string, at location, head
 		case at.auth != nil:
 			return c.sendToRegistry(step, req)
 		case at.foreign:
-			return c.sendGuarded(step, req, ErrForeignURL)
+			return c.sendGuarded(step, req, c.transports.toStranger(req.URL), ErrForeignURL)
 		}
 		return c.send(step, req, c.transports.to(at.url))
 	}

@@ -188,16 +188,16 @@ func meanings(address netip.Addr) []netip.Addr {
 
 // sendToRealm makes one round trip to a token realm that policy allows.
 func (c *client) sendToRealm(step string, req *http.Request) (*http.Response, error) {
-	return c.sendGuarded(step, req, ErrRealm)
-}
-
-// sendGuarded makes one round trip to a URL that checkURL allows. Where the
-// address that it leads to is refused, the error wraps refused.
-func (c *client) sendGuarded(step string, req *http.Request, refused error) (*http.Response, error) {
 	transport := c.transports.toRealm(req.URL)
 	if c.atRegistry(req.URL) {
 		transport = c.transports.to(req.URL)
 	}
+	return c.sendGuarded(step, req, transport, ErrRealm)
+}
+
+// sendGuarded makes one round trip to a URL that checkURL allows, by a transport
+// that checks the address. Where that is refused, the error wraps refused.
+func (c *client) sendGuarded(step string, req *http.Request, transport http.RoundTripper, refused error) (*http.Response, error) {
 	resp, err := c.send(step, req, transport)
 	var policy policyError
 	var failed *Error

@@ -163,7 +163,7 @@ func (s *Session) newClient(host string, reached hosts.Host) (*client, error) {
 		}
 	}
 	var err error
-	c.transports, err = newTransports(host, reached, c.opts, c.checkDialed)
+	c.transports, err = newTransports(host, reached, c.opts, c.checkDialed, s.warn)
 	return c, err
 }
 

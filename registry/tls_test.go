@@ -17,7 +17,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -308,27 +307,40 @@ func TestClientCertificate(t *testing.T) {
 }
 
 // What a foreign layer's URL names is shown no certificate, even where one is
-// configured for it.
-func TestStrangersSeeNoCertificate(t *testing.T) {
+// configured for it; behind a redirect the same host is.
+func TestForeignURLsGetNoCertificate(t *testing.T) {
 	server := registrytest.Start(t, registrytest.Options{TLS: true, ClientCerts: true})
 	certificate, key := server.ClientPEM()
 	pair := hosts.KeyPair{CertFile: file(t, "client.cert", certificate), KeyFile: file(t, "client.key", key)}
-	realm := server.HostOf(registrytest.Realm)
-	r := openServer(t, server, server.Host(), Options{Hosts: known(map[string]hosts.Host{
-		server.Host(): {CAFiles: []string{file(t, "ca.pem", server.CAPEM())}, KeyPairs: []hosts.KeyPair{pair}},
-		realm:         {KeyPairs: []hosts.KeyPair{pair}},
-	})})
-	for _, to := range []func(*url.URL) http.RoundTripper{r.client.transports.toRealm, r.client.transports.toStranger} {
-		u := mustParse(t, "https://"+realm+"/")
-		req := (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}).WithContext(t.Context())
-		resp, err := to(u).RoundTrip(req)
-		if err != nil {
+	other := server.HostOf(registrytest.CDN)
+	b := newBlob(1000)
+	redirects := false
+	server.Configure(func(o *registrytest.Options) {
+		o.Intercept = func(w http.ResponseWriter, req *http.Request) bool {
+			switch {
+			case req.Host == other:
+				b.send(w, req)
+			case redirects:
+				http.Redirect(w, req, "https://"+other+"/layer", http.StatusTemporaryRedirect)
+			default:
+				http.NotFound(w, req)
+			}
+			return true
+		}
+	})
+	for _, redirects = range []bool{true, false} {
+		server.ResetRecords()
+		r := openServer(t, server, server.Host(), Options{Hosts: known(map[string]hosts.Host{
+			server.Host(): {CAFiles: []string{file(t, "ca.pem", server.CAPEM())}, KeyPairs: []hosts.KeyPair{pair}},
+			other:         {KeyPairs: []hosts.KeyPair{pair}},
+		})})
+		if err := b.foreign("https://"+other+"/layer").check(r.Repository, 0, b.Size); err != nil {
 			t.Fatal(err)
 		}
-		discard(resp)
-	}
-	if got := server.Requests(); len(got) != 2 || got[0].ClientCert == "" || got[1].ClientCert != "" {
-		t.Errorf("got %+v", got)
+		got := server.Requests()
+		if len(got) != 2 || got[0].ClientCert == "" || got[1].Listener != registrytest.CDN || (got[1].ClientCert != "") != redirects {
+			t.Errorf("redirects: %v: got %+v", redirects, got)
+		}
 	}
 }
 

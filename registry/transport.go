@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/davit-cli/davit/hosts"
-	"github.com/davit-cli/davit/image"
 )
 
 // Limits of a connection. There is none on the whole of a request: blobs take
@@ -36,6 +35,7 @@ type transports struct {
 	host    string     // the registry's
 	reached hosts.Host // how the registry is
 	opts    Options
+	warn    func(text string)
 	given   http.RoundTripper // nil: those made here
 	proxy   func(*http.Request) (*url.URL, error)
 	check   func(address string) error
@@ -59,11 +59,12 @@ type kind struct {
 }
 
 // newTransports reads the certificates of host, which is reached as told. check
-// is asked before an address is dialed for a token realm. An error wraps
+// is asked before an address is dialed for a token realm, and warn is told of
+// other hosts whose certificates are not checked. An error wraps
 // ErrCertificateFile.
-func newTransports(host string, reached hosts.Host, opts Options, check func(address string) error) (*transports, error) {
+func newTransports(host string, reached hosts.Host, opts Options, check func(address string) error, warn func(text string)) (*transports, error) {
 	t := &transports{
-		host: host, reached: reached, opts: opts, check: check,
+		host: host, reached: reached, opts: opts, check: check, warn: warn,
 		given: opts.Transport, proxy: opts.Proxy, dial: dialer(nil),
 		known: map[string]hosts.Host{}, trusts: map[string]*trust{}, made: map[kind]*http.Transport{},
 	}
@@ -76,19 +77,6 @@ func newTransports(host string, reached hosts.Host, opts Options, check func(add
 	}
 	_, err := t.trustFor(&url.URL{Scheme: "https", Host: host}, false)
 	return t, err
-}
-
-// reached is how the options say that a registry's host is reached.
-func (o Options) reached(host string) (hosts.Host, error) {
-	reached := hosts.Host{}
-	if o.Hosts != nil {
-		var err error
-		if reached, err = o.Hosts(host); err != nil {
-			return reached, fmt.Errorf("how %s is reached: %w", host, err)
-		}
-	}
-	reached.Insecure = reached.Insecure || o.Insecure
-	return reached, nil
 }
 
 // to is the transport for u.
@@ -284,37 +272,31 @@ func (t *transports) hostFor(u *url.URL) (hosts.Host, error) {
 	return found, nil
 }
 
-// ask is what Options.Hosts says of a host other than the registry, asked once
-// a host. It warns of one whose certificate is not checked.
+// ask is what Options.Hosts says of a host other than the registry. It warns of
+// one whose certificate is not checked.
 func (t *transports) ask(u *url.URL) (hosts.Host, error) {
 	if t.opts.Hosts == nil {
 		return hosts.Host{}, nil
 	}
 	name := strings.ToLower(u.Host)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if found, ok := t.known[name]; ok {
+	found, ok := t.known[name]
+	t.mu.Unlock()
+	if ok {
 		return found, nil
 	}
 	found, err := t.opts.Hosts(name)
 	if err != nil {
-		return found, fmt.Errorf("how %s is reached: %w", name, err)
+		return found, fmt.Errorf("find how %s is reached: %w", name, err)
 	}
+	t.mu.Lock()
+	_, ok = t.known[name]
 	t.known[name] = found
-	if found.Insecure {
-		warnInsecure(t.opts, name, found.Source)
+	t.mu.Unlock()
+	if found.Insecure && !ok {
+		t.warn("the certificate of " + name + " is not checked" + bySource(found))
 	}
 	return found, nil
-}
-
-// warnInsecure warns of a host whose certificate is not checked. source is what
-// says so, where it is known.
-func warnInsecure(opts Options, host, source string) {
-	text := "the certificate of " + host + " is not checked"
-	if source != "" {
-		text += " (" + source + ")"
-	}
-	opts.Events.Send(image.Event{Kind: image.EventWarning, Text: text})
 }
 
 // proxyFor is the proxy for u; nil for none. Its user and password are secrets.
