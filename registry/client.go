@@ -61,7 +61,7 @@ func (c *client) atRegistry(u *url.URL) bool {
 // vouches for.
 func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
 	for range maxRedirects + 1 {
-		resp, err := c.hop(ctx, step, at, header)
+		resp, err := c.hop(ctx, step, http.MethodGet, at, header)
 		if err != nil {
 			return nil, at, err
 		}
@@ -83,10 +83,11 @@ func (c *client) get(ctx context.Context, step string, at location, header http.
 		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}
 }
 
-// hop sends one GET, a second time where a challenge was to be answered first.
-func (c *client) hop(ctx context.Context, step string, at location, header http.Header) (*http.Response, error) {
+// hop sends one GET or HEAD, a second time where a challenge was to be answered
+// first.
+func (c *client) hop(ctx context.Context, step, method string, at location, header http.Header) (*http.Response, error) {
 	send := func(authorization string) (*http.Response, error) {
-		req := (&http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
+		req := (&http.Request{Method: method, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
@@ -123,7 +124,7 @@ func (c *client) hop(ctx context.Context, step string, at location, header http.
 func (c *client) send(step string, req *http.Request, transport http.RoundTripper) (*http.Response, error) {
 	req.Header.Set("User-Agent", c.opts.UserAgent)
 	c.traceRequest(req)
-	resp, err := transport.RoundTrip(req)
+	resp, err := roundTrip(transport, req)
 	if err != nil {
 		c.traceFailure(req, err)
 		return nil, c.failure(step, req, err)

@@ -43,6 +43,11 @@ var (
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")
+	// ErrBlocked: the configuration forbids the registry.
+	ErrBlocked = errors.New("registry blocked")
+	// ErrClock: a server's clock and ours differ by so much that tokens and
+	// certificates fail. Only Diagnose tells of it.
+	ErrClock = errors.New("clocks differ")
 )
 
 // Codes of the distribution specification that tell what was not found.

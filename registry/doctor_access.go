@@ -1,0 +1,301 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// ping asks for the API's root, without a credential, and reports the hops to
+// the registry. It tells whether the registry can be reached. A pull asks for
+// no root: where that alone fails, it is no fault.
+func (e *examination) ping(ctx context.Context) bool {
+	step, at := "get /v2/", e.client.registryURL("/v2/")
+	req := (&http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: http.Header{}}).WithContext(ctx)
+	resp, err := e.client.sendToRegistry(step, req)
+	trips := e.watch.take()
+	if ctx.Err() != nil {
+		return false
+	}
+	if len(trips) == 0 { // not even a request could be made
+		e.fault(Finding{Hop: HopAPI, Text: err.Error(), Err: err})
+		e.stop(HopAPI)
+		return false
+	}
+	t := trips[len(trips)-1]
+	odd := err == nil && t.status != http.StatusOK && t.status != http.StatusUnauthorized
+	switch {
+	case odd:
+		err = e.client.refusal(step, resp, purposeRegistry, "")
+	case err == nil:
+		discard(resp)
+	}
+	e.met(t)
+	if e.connection(t, err) {
+		e.stop(HopTLS)
+		return false
+	}
+	f := Finding{Hop: HopAPI, Status: StatusOK, Text: statusText(t.status), Err: err, Duration: t.answered.Sub(t.started)}
+	if t.status != 0 {
+		f.Details = map[string]string{"status": fmt.Sprint(t.status)}
+	}
+	if err != nil {
+		f.Status, f.Text = StatusWarning, refusalText(err)
+	}
+	if odd {
+		f.Text += ", which is not what registries answer"
+	}
+	e.tell(f)
+	return true
+}
+
+// access reports how the registry was convinced by the trips of a request for
+// path, from the challenge to the token. status is the registry's last answer,
+// err why there is none, refusal makes its last answer an error. It tells
+// whether there is anything left to ask.
+func (e *examination) access(trips []*trip, path string, err error, refusal func() error) bool {
+	var asked, realm []*trip // the registry, and whoever gives tokens
+	for _, t := range trips {
+		if t.url.Path == path && e.client.atRegistry(t.url) {
+			asked = append(asked, t)
+		} else {
+			realm = append(realm, t)
+		}
+	}
+	first := slices.IndexFunc(asked, func(t *trip) bool { return t.status == http.StatusUnauthorized })
+	if first < 0 {
+		if err != nil {
+			e.fault(Finding{Hop: HopManifest, Text: err.Error(), Err: err})
+			e.stop(HopManifest)
+			return false
+		}
+		e.tell(Finding{Hop: HopChallenge, Status: StatusOK, Text: "none: the registry gives this to everybody"})
+		e.skip("the registry wants no credential", HopCredential, HopRealm, HopToken)
+		return true
+	}
+	challenges, last := parseChallenges(asked[first].header), asked[len(asked)-1]
+	a := answered{challenges: challenges, realm: realm, last: last, err: err}
+	a.choose(e.client)
+	denied := last.status == http.StatusUnauthorized || err != nil
+	why := err
+	if denied && why == nil {
+		why = refusal()
+	}
+	switch {
+	case !e.challenge(a, why), !e.credential(a, denied, why):
+		return false
+	case a.scheme == "bearer":
+		return e.realm(a, err) && e.token(a, denied, why)
+	}
+	e.skip("Basic needs none", HopRealm, HopToken)
+	return true
+}
+
+// answered is a challenge and what became of it.
+type answered struct {
+	challenges []challenge
+	scheme     string    // of the challenge that was met; empty for none
+	met        challenge // valid with a scheme
+	realm      []*trip   // to whoever gives tokens
+	last       *trip     // to the registry
+	err        error
+}
+
+// choose finds the challenge that the client took, by what it did.
+func (a *answered) choose(c *client) {
+	shown, _, _ := strings.Cut(a.last.authorization, " ")
+	a.scheme = strings.ToLower(shown)
+	if len(a.realm) > 0 || errors.Is(a.err, ErrRealm) {
+		a.scheme = "bearer"
+	}
+	found := false
+	for _, ch := range a.challenges {
+		if ch.scheme != a.scheme {
+			continue
+		}
+		_, refused := c.realm(ch)
+		if !found || ch.scheme == "bearer" && refused == nil {
+			a.met, found = ch, true
+		}
+		if ch.scheme != "bearer" || refused == nil {
+			return
+		}
+	}
+}
+
+// challenge reports how the registry wants to be convinced. It tells whether
+// there is a way that we know.
+func (e *examination) challenge(a answered, why error) bool {
+	var offered []string
+	known := false
+	for _, c := range a.challenges {
+		offered = append(offered, c.scheme)
+		known = known || c.scheme == "basic" || c.scheme == "bearer"
+	}
+	f := Finding{Hop: HopChallenge, Status: StatusOK, Details: map[string]string{"offered": strings.Join(offered, ", ")}}
+	if !known {
+		f.Text, f.Err = "401, but none that davit can meet: "+strings.Join(offered, ", "), why
+		if len(offered) == 0 {
+			f.Text = "401, but none is offered"
+		}
+		e.fault(f)
+		e.stop(HopChallenge)
+		return false
+	}
+	f.Text = strings.Join(offered, " or ")
+	if a.scheme != "" {
+		f.Text = describe(a.met)
+		f.Details["scheme"] = a.scheme
+		if scope := a.met.params["scope"]; scope != "" {
+			f.Details["scope"] = scope
+		}
+		if len(offered) > 1 {
+			f.Text += "; offered: " + strings.Join(offered, ", ")
+		}
+	}
+	e.tell(f)
+	return true
+}
+
+// describe is a challenge in words, without what may be a secret in its realm.
+func describe(c challenge) string {
+	header := http.Header{"Www-Authenticate": {c.scheme}}
+	for _, name := range []string{"realm", "service", "scope"} {
+		if value := c.params[name]; value != "" {
+			header["Www-Authenticate"][0] += fmt.Sprintf(" %s=%q,", name, value)
+		}
+	}
+	return publicChallenges(header)
+}
+
+// credential reports which one was used. It tells whether to go on.
+func (e *examination) credential(a answered, denied bool, why error) bool {
+	f := Finding{Hop: HopCredential, Status: StatusOK, Text: "none: anonymous"}
+	if source := e.found.credential.Source; !e.found.credential.Anonymous() {
+		f.Text, f.Details = "from "+source, map[string]string{"source": source}
+	}
+	switch {
+	case e.found.err != nil:
+		f.Text, f.Err = e.found.err.Error(), why
+	case denied && a.scheme == "" && !errors.Is(why, image.ErrUnauthorized):
+		f.Text, f.Err = why.Error(), why
+	case denied && a.scheme == "" && e.found.credential.Anonymous():
+		f.Text, f.Err = "none, and the registry gives nothing to anybody without", why
+	case denied && a.scheme == "":
+		f.Text, f.Err = f.Text+", which fits no challenge", why
+	case denied && a.scheme == "basic":
+		f.Text, f.Err = f.Text+", which the registry refuses", why
+	case a.scheme == "bearer" && realmRefused(a.realm) && !denied:
+		f.Status, f.Text = StatusWarning, f.Text+", which the realm refuses: a pull goes on as nobody"
+	}
+	if f.Err != nil {
+		e.fault(f)
+		e.stop(HopCredential)
+		return false
+	}
+	e.tell(f)
+	return true
+}
+
+// realmRefused tells whether a credential was refused by the realm.
+func realmRefused(realm []*trip) bool {
+	return slices.ContainsFunc(realm, func(t *trip) bool {
+		return (t.authorization != "" || t.method == http.MethodPost) && deniesToken(t)
+	})
+}
+
+func deniesToken(t *trip) bool {
+	return t.status == http.StatusUnauthorized || t.status == http.StatusForbidden ||
+		t.status == http.StatusBadRequest && t.method == http.MethodPost
+}
+
+// realm reports the hops to who gives tokens. It tells whether to go on.
+func (e *examination) realm(a answered, err error) bool {
+	if len(a.realm) == 0 {
+		if err == nil {
+			e.skip("the credential is a token already", HopRealm)
+			return true
+		}
+		e.fault(Finding{Hop: HopRealm, Text: way{err: err}.message(), Err: err})
+		e.stop(HopRealm)
+		return false
+	}
+	last := a.realm[len(a.realm)-1]
+	for _, t := range a.realm {
+		var failed error
+		if t == last && t.err != nil {
+			failed = err
+		}
+		if e.connection(t, failed) {
+			e.skip(e.stopped, HopRealm)
+			e.stop(HopRealm)
+			return false
+		}
+		e.met(t)
+	}
+	where := publicURL(last.url)
+	f := Finding{Hop: HopRealm, Host: last.url.Host, Status: StatusOK, Text: where, Duration: last.answered.Sub(last.started),
+		Details: map[string]string{"realm": where}}
+	if last.status != http.StatusOK && !deniesToken(last) {
+		f.Text, f.Err = err.Error(), err
+		e.fault(f)
+		e.stop(HopRealm)
+		return false
+	}
+	e.tell(f)
+	return true
+}
+
+// token reports what the token is good for. It tells whether to go on.
+func (e *examination) token(a answered, denied bool, why error) bool {
+	f := Finding{Hop: HopToken, Status: StatusOK}
+	value, _ := strings.CutPrefix(a.last.authorization, "Bearer ")
+	claims, readable := readClaims(value)
+	wanted := "repository:" + e.repository.name + ":pull"
+	granted := readable && claims.grants(e.repository.name)
+	if readable {
+		f.Details = map[string]string{"granted": claims.String()}
+	}
+	switch {
+	case a.err != nil: // there is none
+		f.Text, f.Err = refusalText(a.err), a.err
+	case granted:
+		f.Text = "it grants " + claims.String()
+	case denied && readable:
+		f.Text, f.Err = "it does not grant "+wanted+", but "+claims.String(), why
+	case denied:
+		f.Text, f.Err = "the registry refuses it, so that it is not for "+wanted, why
+	case readable:
+		f.Text = "it tells of " + claims.String() + ", and the registry takes it"
+	default:
+		f.Text = "the registry takes it, but what it grants cannot be read"
+	}
+	if f.Err != nil {
+		e.fault(f)
+		e.stop(HopToken)
+		return false
+	}
+	e.tell(f)
+	return true
+}
+
+// refusalText is what a server's refusal says, without the step.
+func refusalText(err error) string {
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status == 0 {
+		return way{err: err}.message()
+	}
+	text := statusText(refused.Status)
+	if refused.Message != "" {
+		text += ": " + refused.Message
+	}
+	if refused.Credential != "" {
+		text += "; with the credential from " + refused.Credential
+	}
+	return text
+}
