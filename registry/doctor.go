@@ -174,7 +174,9 @@ func (d *diagnosis) examineMirror(ctx context.Context, at hosts.Endpoint, known 
 	return d.examine(ctx, at, mirrorName(at), asked)
 }
 
-func mirrorName(at hosts.Endpoint) string { return oneline.Clean(at.Registry+"/"+at.Repository, maxFinding) }
+func mirrorName(at hosts.Endpoint) string {
+	return oneline.Clean(at.Registry+"/"+at.Repository, maxFinding)
+}
 
 // sourced is text with the file or flag that says so.
 func sourced(text, source string) string {

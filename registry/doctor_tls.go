@@ -121,4 +121,3 @@ func namesOf(c *x509.Certificate) string {
 func called(name pkix.Name) string {
 	return cmp.Or(name.CommonName, strings.Join(name.OrganizationalUnit, ", "), strings.Join(name.Organization, ", "), name.String(), "nobody")
 }
-
