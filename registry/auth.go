@@ -2,234 +2,330 @@ package registry
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/davit-cli/davit/credential"
-	"github.com/davit-cli/davit/image"
 )
 
 // authorizer answers a registry's challenges for one repository. What it has
-// found out, the credential and the tokens, serves all requests.
+// found out serves all requests.
 type authorizer struct {
 	client     *client
 	registry   string // as references name it
-	repository string
+	repository string // empty: the registry itself
+	strict     bool   // a stored credential that is refused is an error, as a given one is
 
-	lookups   flights[credential.Credential]
-	exchanges flights[token]
+	lookups flights[*account]
 
-	mu         sync.Mutex
-	credential *credential.Credential // nil: not looked for yet
-	refused    string                 // source of a stored credential that the realm refused
-	met        *challenge             // answered last, and so shown in advance
-	tokens     map[string]token       // by the challenge's key
-	secrets    []string               // of the credential, in all their forms
-	recent     []string               // tokens
-	redactor   *redactor              // of both; nil: to be made anew
+	mu      sync.Mutex
+	account *account        // nil: not looked for yet
+	refused string          // source of a stored credential that was refused
+	met     *challenge      // answered last, or expected, and so answered in advance
+	last    shown           // with the registry's last answer that was no refusal
+	worked  manner          // that a Token turned out to be good for, here
+	failed  map[manner]bool // that it is not
+	joins   bool            // a joint token has been good here
 }
 
-// authorization is what to show in advance: the answer to the challenge that
-// was met last, renewed where it is about to expire. It is empty before the
-// first challenge.
-func (a *authorizer) authorization(ctx context.Context) (string, error) {
+// shown is an Authorization, and how it came about. The zero value is none.
+type shown struct {
+	value     string // of the header; a secret
+	account   *account
+	challenge challenge
+	manner    manner
+	token     token // where the manner exchanges
+	answers   bool  // a challenge to this very request, and was not shown in advance
+}
+
+// name is what messages call it.
+func (a *authorizer) name() string {
+	if a.repository == "" {
+		return a.registry
+	}
+	return a.repository
+}
+
+// inAdvance is what to show before any challenge: the answer to the one that
+// was met last, renewed where it is about to expire. It is none before the
+// first.
+func (a *authorizer) inAdvance(ctx context.Context) (shown, error) {
 	a.mu.Lock()
 	met := a.met
 	a.mu.Unlock()
 	if met == nil {
-		return "", nil
+		return shown{}, nil
 	}
-	return a.meet(ctx, *met, "")
+	found, err := a.choose(ctx, []challenge{*met}, "")
+	if found == nil || err != nil {
+		return shown{}, err
+	}
+	return *found, nil
 }
 
-// answer meets the first challenge that can be met: Bearer where the realm is
-// one that we may ask, Basic where there is a name or a password. It is empty
-// where there is nothing to show but what was rejected before.
-func (a *authorizer) answer(ctx context.Context, challenges []challenge, rejected string) (string, error) {
-	if len(challenges) == 0 {
-		return "", nil
+// answer is what to show instead of what was, after resp; nil where resp stands,
+// an answer or a refusal of all that there is to show. Shown to none is none.
+func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown) (*shown, error) {
+	if !a.rejects(resp, was) {
+		a.note(resp, was)
+		return nil, nil
 	}
-	shown, err := a.find(ctx)
-	if err != nil {
-		return "", err
-	}
-	var refusal error
-	for _, c := range challenges {
-		switch c.scheme {
-		case "basic":
-			if shown.Username == "" && shown.Password == "" {
-				continue
-			}
-		case "bearer":
-			if shown.RegistryToken != "" {
-				break
-			}
-			if _, err := a.client.realm(c); err != nil {
-				if refusal == nil {
-					refusal = err
-				}
-				continue
-			}
-		default:
-			continue
-		}
-		answer, err := a.meet(ctx, c, rejected)
-		if err != nil {
-			return "", err
-		}
-		a.mu.Lock()
-		a.met = &c
-		a.mu.Unlock()
-		return answer, nil
-	}
-	return "", refusal
-}
-
-// meet is the Authorization for c, or empty where it is the rejected one.
-func (a *authorizer) meet(ctx context.Context, c challenge, rejected string) (string, error) {
-	shown, err := a.find(ctx)
-	if err != nil {
-		return "", err
-	}
-	var answer string
+	gaveUp := false
 	switch {
-	case c.scheme == "basic":
-		answer = "Basic " + basic(shown)
-	case shown.RegistryToken != "":
-		answer = "Bearer " + shown.RegistryToken
+	case was.value == "":
+	case was.token.joint && (was.answers || !a.hasWorked(was)):
+		was.account.keepApart(tokenKey(was.manner, was.challenge))
+	case was.manner.exchanges() && !was.answers:
+		// It may have ended before its time.
+	case was.account.credential.Token != "" && !a.hasWorked(was):
+		a.fail(was.manner)
+	case was.manner.exchanges() || !a.mayLeaveOut(was.account):
+		return nil, nil
 	default:
-		t, ok := a.cached(c, rejected)
-		if !ok {
-			t, err = a.exchanges.do(ctx, c.key(), func(ctx context.Context) (token, error) {
-				if t, ok := a.cached(c, rejected); ok {
-					return t, nil // another exchange has just ended
+		a.leaveOut(was.account)
+		gaveUp = true
+	}
+	challenges := parseChallenges(resp.Header)
+	if len(challenges) == 0 && was.value != "" {
+		challenges = []challenge{was.challenge}
+	}
+	next, err := a.choose(ctx, challenges, was.value)
+	switch {
+	case err != nil:
+		return nil, err
+	case next != nil:
+		next.answers = true
+		a.mu.Lock()
+		a.met = &next.challenge
+		a.mu.Unlock()
+	case gaveUp:
+		next = &shown{}
+	}
+	return next, nil
+}
+
+// rejects tells whether resp is a refusal that something else to show may turn.
+func (a *authorizer) rejects(resp *http.Response, was shown) bool {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		return true
+	case http.StatusForbidden:
+		// Some say so of a token that lacks the scope.
+		return was.value != "" && (was.token.joint || was.account.credential.Token != "") && !a.hasWorked(was)
+	}
+	return false
+}
+
+// note remembers what the registry took.
+func (a *authorizer) note(resp *http.Response, was shown) {
+	if was.value == "" || resp.StatusCode == http.StatusForbidden {
+		return
+	}
+	good := resp.StatusCode < http.StatusBadRequest
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.account != was.account {
+		return
+	}
+	a.last = was
+	a.joins = a.joins || good && was.token.joint
+	if good && was.account.credential.Token != "" {
+		a.worked = was.manner
+		was.account.prove(was.manner)
+	}
+}
+
+// hasWorked tells whether something of the kind has been good here before.
+func (a *authorizer) hasWorked(was shown) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if was.token.joint && a.joins {
+		return true
+	}
+	return a.worked != unknownManner && a.worked == was.manner
+}
+
+// choose is what the first challenge that can be met leads to: Bearer where the
+// realm is one that we may ask, Basic where there is a name or a password. It
+// is nil where there is nothing but what was rejected before. A Token is shown
+// in one manner after the other, and a stored credential that the realm refuses
+// is left out: the image may be public.
+func (a *authorizer) choose(ctx context.Context, challenges []challenge, rejected string) (*shown, error) {
+	if len(challenges) == 0 {
+		return nil, nil
+	}
+	acc, err := a.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var problem error
+	tried := false
+	for _, c := range challenges {
+		for _, m := range a.manners(acc, c) {
+			if m.exchanges() {
+				if _, err := a.client.realm(c); err != nil {
+					if problem == nil {
+						problem = err
+					}
+					continue
 				}
-				shown, err := a.find(ctx) // the realm may have refused it meanwhile
-				if err != nil {
-					return token{}, err
-				}
-				return a.renew(ctx, c, shown)
-			})
-			if err != nil {
-				return "", err
+			}
+			tried = true
+			found, err := a.meet(ctx, acc, c, m, rejected)
+			switch {
+			case err == nil:
+				return found, nil
+			case acc.credential.Token != "" && takesNot(err):
+				a.fail(m)
+				problem = err
+			case refuses(err) && a.mayLeaveOut(acc):
+				a.leaveOut(acc)
+				return a.choose(ctx, challenges, rejected)
+			default:
+				return nil, err
 			}
 		}
-		answer = "Bearer " + t.value
 	}
-	if answer == rejected {
-		return "", nil
+	if acc.credential.Token != "" && (tried || a.hasFailed()) && a.mayLeaveOut(acc) {
+		a.leaveOut(acc)
+		return a.choose(ctx, challenges, rejected)
 	}
-	return answer, nil
+	return nil, problem
 }
 
-// cached is a token for c that still holds and was not rejected.
-func (a *authorizer) cached(c challenge, rejected string) (token, bool) {
+// manners are those that may lead in here, the likeliest first.
+func (a *authorizer) manners(acc *account, c challenge) []manner {
+	all := mannersOf(c, acc.credential)
+	if acc.credential.Token == "" {
+		return all
+	}
+	first := acc.firstManner()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t, ok := a.tokens[c.key()]
-	return t, ok && time.Now().Before(t.renew) && "Bearer "+t.value != rejected
+	if slices.Contains(all, a.worked) {
+		all = []manner{a.worked}
+	} else if i := slices.Index(all, first); i > 0 {
+		all = slices.Insert(slices.Delete(all, i, i+1), 0, first)
+	}
+	return slices.DeleteFunc(all, func(m manner) bool { return a.failed[m] })
 }
 
-// renew gets a token and keeps it. Where the realm refuses a stored
-// credential, it warns, forgets the credential and asks once more without: the
-// image may be public.
-func (a *authorizer) renew(ctx context.Context, c challenge, shown credential.Credential) (token, error) {
-	t, err := a.exchange(ctx, c, shown)
-	if err != nil && shown.Stored && !shown.Anonymous() && refuses(err) {
-		a.client.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(
-			"%s refuses the credential from %s; going on without it", a.registry, shown.Source)})
-		a.mu.Lock()
-		a.credential, a.refused = &credential.Credential{}, shown.Source
-		a.mu.Unlock()
-		t, err = a.exchange(ctx, c, credential.Credential{})
-	}
-	if err != nil {
-		return token{}, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.tokens == nil {
-		a.tokens = map[string]token{}
-	}
-	a.tokens[c.key()] = t
-	if len(t.value) >= 8 && !slices.Contains(a.recent, t.value) { // shorter ones are in any text by chance
-		a.recent = append(a.recent, t.value)
-		if len(a.recent) > 16 {
-			a.recent = slices.Delete(a.recent, 0, 1)
+// meet is what to show for c in one manner; nil where it is the rejected one.
+func (a *authorizer) meet(ctx context.Context, acc *account, c challenge, m manner, rejected string) (*shown, error) {
+	found := shown{account: acc, challenge: c, manner: m}
+	switch m {
+	case asBasic:
+		found.value = acc.basic(c)
+	case asItIs:
+		found.value = "Bearer " + acc.credential.RegistryToken + acc.credential.Token
+	default:
+		var err error
+		if found.token, err = acc.token(ctx, a, c, m, rejected); err != nil {
+			return nil, err
 		}
-		a.redactor = nil
+		found.value = "Bearer " + found.token.value
 	}
-	return t, nil
+	if found.value == rejected {
+		return nil, nil
+	}
+	return &found, nil
 }
 
 // find looks for the credential, the first time that one is wanted.
-func (a *authorizer) find(ctx context.Context) (credential.Credential, error) {
-	known := func() *credential.Credential {
+func (a *authorizer) find(ctx context.Context) (*account, error) {
+	known := func() *account {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return a.credential
+		return a.account
 	}
-	if c := known(); c != nil {
-		return *c, nil
+	if acc := known(); acc != nil {
+		return acc, nil
 	}
-	return a.lookups.do(ctx, "", func(ctx context.Context) (credential.Credential, error) {
-		if c := known(); c != nil {
-			return *c, nil
+	return a.lookups.do(ctx, "", func(ctx context.Context) (*account, error) {
+		if acc := known(); acc != nil {
+			return acc, nil
 		}
 		var found credential.Credential
 		if a.client.opts.Credentials != nil {
 			var err error
 			if found, err = a.client.opts.Credentials(ctx, a.registry, a.repository); err != nil {
-				return found, fmt.Errorf("%w: %w", ErrCredential, err)
+				return nil, fmt.Errorf("%w: %w", ErrCredential, err)
 			}
 		}
-		text := a.registry + " wants a credential; there is none, so that the request stays anonymous"
-		if !found.Anonymous() {
-			text = a.registry + " wants a credential; using the one from " + found.Source
-		}
-		a.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: text})
+		acc := a.client.account(found)
+		acc.announce(a.registry)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.credential = &found
-		for _, secret := range []string{found.Password, found.IdentityToken, found.RegistryToken} {
-			if len(secret) >= 4 { // or messages would be mutilated by chance
-				a.secrets = append(a.secrets, formsOf(secret)...)
-			}
-		}
-		if found.Password != "" {
-			a.secrets = append(a.secrets, base64Of(found.Username+":"+found.Password)...)
-		}
-		a.redactor = nil
-		return found, nil
+		a.account = acc
+		return acc, nil
 	})
+}
+
+// mayLeaveOut tells whether the image may be asked for without a credential.
+func (a *authorizer) mayLeaveOut(acc *account) bool {
+	return !a.strict && acc.credential.Stored && !acc.credential.Anonymous()
+}
+
+// leaveOut goes on without the credential.
+func (a *authorizer) leaveOut(acc *account) {
+	acc.leaveOut(a.registry)
+	nobody := a.client.account(credential.Credential{})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.account == acc {
+		a.account, a.refused, a.met, a.joins = nobody, acc.credential.Source, nil, false
+	}
+}
+
+// expects tells whether the registry is likely to make this challenge.
+func (a *authorizer) expects(c challenge) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.met == nil || a.met.key() == c.key()
+}
+
+// expect answers a challenge before the registry makes it.
+func (a *authorizer) expect(acc *account, c challenge) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.met == nil && a.account == acc {
+		a.met = &c
+	}
+}
+
+func (a *authorizer) fail(m manner) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.failed == nil {
+		a.failed = map[manner]bool{}
+	}
+	a.failed[m] = true
+}
+
+func (a *authorizer) hasFailed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.failed) > 0
+}
+
+// taken is what the registry took last.
+func (a *authorizer) taken() shown {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last
 }
 
 // used tells which credential requests carry, for messages.
 func (a *authorizer) used() (source, refused, scope string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.credential != nil && !a.credential.Anonymous() {
-		source = a.credential.Source
+	if a.account != nil && !a.account.credential.Anonymous() {
+		source = a.account.credential.Source
 	}
 	if a.met != nil {
 		scope = a.met.params["scope"]
 	}
 	return source, a.refused, scope
-}
-
-// shown finds the secrets that we have shown in what a server says.
-func (a *authorizer) shown() *redactor {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.redactor == nil {
-		a.redactor = newRedactor(slices.Concat(a.secrets, a.recent))
-	}
-	return a.redactor
-}
-
-func basic(c credential.Credential) string {
-	return base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
 }

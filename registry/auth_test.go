@@ -215,9 +215,10 @@ func TestTokenThatDies(t *testing.T) {
 
 	// Before a token ends it is renewed, without a refusal first.
 	good.Store("Bearer token3")
-	for key, token := range r.client.auth.tokens {
+	acc := r.client.account(credential.Credential{})
+	for key, token := range acc.tokens {
 		token.renew = time.Now()
-		r.client.auth.tokens[key] = token
+		acc.tokens[key] = token
 	}
 	var trace lines
 	r.client.opts.Trace = trace.add

@@ -52,7 +52,7 @@ func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, 
 	case got != nil:
 		return got, nil
 	}
-	failure := r.client.refusal(step, resp, at.purpose(), "")
+	failure := r.client.refusal(step, resp, at)
 	if meansNoRanges(resp.StatusCode, header) {
 		failure = &image.NoRangeError{Host: at.url.Host, Err: failure}
 	}
@@ -80,7 +80,7 @@ func (r *Repository) Blob(ctx context.Context, blob image.Descriptor) ([]byte, e
 			return err
 		}
 		if resp.StatusCode != http.StatusOK {
-			return r.client.refusal(step, resp, at.purpose(), "")
+			return r.client.refusal(step, resp, at)
 		}
 		defer func() { _ = resp.Body.Close() }()
 		if told := resp.ContentLength; told >= 0 && told != blob.Size {
@@ -135,7 +135,7 @@ func (r *Repository) openBlob(ctx context.Context, step, digest string, header h
 			}
 			return nil, at, err
 		}
-		redirected := !found.authorize || found.url.Path != r.blobPath(digest)
+		redirected := found.auth == nil || found.url.Path != r.blobPath(digest)
 		if fresh || !redirected || !hasExpired(resp.StatusCode) {
 			return resp, at, nil
 		}
@@ -147,15 +147,15 @@ func (r *Repository) openBlob(ctx context.Context, step, digest string, header h
 // searchBlob asks the registry for the blob and ends the search with where
 // that led to.
 func (r *Repository) searchBlob(ctx context.Context, step, digest string, header http.Header, mine *search) (*http.Response, location, error) {
-	resp, at, err := r.client.get(ctx, step, r.client.registryURL(r.blobPath(digest)), header, false)
+	resp, at, err := r.client.get(ctx, step, r.at(r.blobPath(digest)), header, false)
 	if err == nil && resp.StatusCode/100 != 2 && !meansNoRanges(resp.StatusCode, header) {
-		err = r.client.refusal(step, resp, at.purpose(), "")
+		err = r.client.refusal(step, resp, at)
 	}
 	r.blobs.end(ctx, digest, mine, at, err)
 	if err != nil {
 		return nil, at, err
 	}
-	if !at.authorize {
+	if at.auth == nil {
 		r.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: "blob " + digest + " is served by " + at.url.Host})
 	}
 	return resp, at, nil

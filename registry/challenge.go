@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 )
@@ -15,6 +16,13 @@ type challenge struct {
 // key tells challenges apart that need tokens of their own.
 func (c challenge) key() string {
 	return strings.Join([]string{c.scheme, c.params["realm"], c.params["service"], c.params["scope"]}, "\n")
+}
+
+// withScope is c with another scope.
+func (c challenge) withScope(scope string) challenge {
+	c.params = maps.Clone(c.params)
+	c.params["scope"] = scope
+	return c
 }
 
 // maxChallenges is how many are looked at.

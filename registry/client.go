@@ -9,42 +9,65 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
 // maxRedirects is how many redirects of one request are followed.
 const maxRedirects = 10
 
-// client sends requests for one repository: to the registry, to where that
-// redirects, and to the realm that gives tokens.
+// client sends requests for the repositories of one host: to the registry, to
+// where that redirects, and to the realm that gives tokens.
 type client struct {
-	opts       Options
+	opts       Options // as they are for this host
+	session    *Session
 	host       string // the registry's, as its URLs have it: host or host:port
 	scheme     *scheme
-	auth       *authorizer
 	transports *transports
 	backoff    time.Duration // before the first retry
 
 	contacted sync.Map                   // hosts that have answered
 	address   atomic.Pointer[netip.Addr] // where the registry was last reached without a proxy
+
+	mu       sync.Mutex
+	open     []*authorizer // of the repositories that are open
+	accounts map[credential.Credential]*account
+}
+
+// join adds a repository to those that are open.
+func (c *client) join(a *authorizer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = append(c.open, a)
+}
+
+// leave takes a repository from those that are open.
+func (c *client) leave(a *authorizer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = slices.DeleteFunc(slices.Clone(c.open), func(other *authorizer) bool { return other == a })
+	if len(c.open) == 0 {
+		c.transports.closeIdle()
+	}
 }
 
 // location is where an answer came from: its URL, which may be a secret, and
-// whether the registry's credential may be shown there.
+// whose credential may be shown there; nil: nobody's.
 type location struct {
-	url       *url.URL
-	authorize bool
+	url  *url.URL
+	auth *authorizer
 }
 
 // registryURL is a URL on the registry. Its scheme holds once the first answer
 // has come.
-func (c *client) registryURL(path string) location {
-	return location{&url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, true}
+func (c *client) registryURL(path string, auth *authorizer) location {
+	return location{&url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, auth}
 }
 
 // atRegistry tells whether u has the registry's scheme, host and port.
@@ -52,16 +75,21 @@ func (c *client) atRegistry(u *url.URL) bool {
 	return sameOrigin(u, &url.URL{Scheme: c.scheme.now(), Host: c.host})
 }
 
-// get sends a GET and follows its redirects, answering the registry's
-// challenge on the way. The answer may have any status but a redirect's; the
-// caller closes its body. The credential is shown to the registry alone, and
-// no more once a redirect has led away from it.
+// get sends a GET; see follow.
+func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
+	return c.follow(ctx, step, http.MethodGet, at, header, strict)
+}
+
+// follow sends a request without a body and follows its redirects, answering
+// the registry's challenge on the way. The answer may have any status but a
+// redirect's; the caller closes its body. The credential is shown to the
+// registry alone, and no more once a redirect has led away from it.
 //
 // With strict, a redirect from HTTPS to HTTP is refused: for what no digest
 // vouches for.
-func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
+func (c *client) follow(ctx context.Context, step, method string, at location, header http.Header, strict bool) (*http.Response, location, error) {
 	for range maxRedirects + 1 {
-		resp, err := c.hop(ctx, step, http.MethodGet, at, header)
+		resp, err := c.hop(ctx, step, method, at, header)
 		if err != nil {
 			return nil, at, err
 		}
@@ -77,47 +105,52 @@ func (c *client) get(ctx context.Context, step string, at location, header http.
 		if strict && at.url.Scheme == "https" && next.Scheme == "http" {
 			return nil, at, c.failure(step, resp.Request, fmt.Errorf("it redirects from HTTPS to HTTP, on %s", next.Host))
 		}
-		at = location{next, at.authorize && c.atRegistry(next)}
+		at.url = next
+		if !c.atRegistry(next) {
+			at.auth = nil
+		}
 	}
-	return nil, at, &Error{Step: step, Method: http.MethodGet, Host: at.url.Host, Path: at.url.Path,
+	return nil, at, &Error{Step: step, Method: method, Host: at.url.Host, Path: at.url.Path,
 		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}
 }
 
-// hop sends one GET or HEAD, a second time where a challenge was to be answered
-// first.
+// hop sends one request, and again as long as a challenge is answered with
+// something else.
 func (c *client) hop(ctx context.Context, step, method string, at location, header http.Header) (*http.Response, error) {
 	send := func(authorization string) (*http.Response, error) {
 		req := (&http.Request{Method: method, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
-		if at.authorize {
+		if at.auth != nil {
 			return c.sendToRegistry(step, req)
 		}
 		return c.send(step, req, c.transports.to(at.url))
 	}
-	if !at.authorize {
+	if at.auth == nil {
 		return send("")
 	}
-	shown, err := c.auth.authorization(ctx)
+	shown, err := at.auth.inAdvance(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := send(shown)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
-	}
-	challenges := parseChallenges(resp.Header)
-	answer, err := c.auth.answer(ctx, challenges, shown)
-	if err != nil {
+	for bare := false; ; {
+		bare = bare || shown.value == ""
+		resp, err := send(shown.value)
+		if err != nil {
+			return nil, err
+		}
+		next, err := at.auth.answer(ctx, resp, shown)
+		if err != nil {
+			discard(resp)
+			return nil, err
+		}
+		if next == nil || next.value == "" && bare {
+			return resp, nil // nothing more to show: a refusal stands
+		}
 		discard(resp)
-		return nil, err
+		shown = *next
 	}
-	if answer == "" {
-		return resp, nil // nothing more to show: the refusal stands
-	}
-	discard(resp)
-	return send(answer)
 }
 
 // send makes one round trip. An error is an *Error, or ctx's own.

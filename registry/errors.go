@@ -125,47 +125,17 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() []error { return e.causes }
 
-// purpose is what a request was for, as its refusal is read.
-type purpose int
-
-const (
-	purposeRegistry purpose = iota // content, asked of the registry
-	purposeStorage                 // content, asked where the registry redirects to
-	purposeToken                   // a token, asked of the realm
-)
-
-// refusal reads an answer that grants nothing. It closes the body. source is
-// the credential that a token was asked with.
-func (c *client) refusal(step string, resp *http.Response, p purpose, source string) error {
-	defer func() { _ = resp.Body.Close() }()
-	e := &Error{
-		Step: step, Method: resp.Request.Method, Host: resp.Request.URL.Host, Path: resp.Request.URL.Path,
-		Status: resp.StatusCode,
-	}
-	body, _ := readSome(resp.Body, maxPublic)
-	code, message := parseErrorBody(resp.Header.Get("Content-Type"), body)
-	asked := resp.Request.URL
-	if asked.Scheme == "http" && e.Status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
-		message = "the server speaks HTTPS, not HTTP" // as servers in Go say it
-		e.causes = append(e.causes, ErrHTTPS)
-	}
-	if p == purposeToken {
-		asked = nil // its query is what the message may be about, and no secret
-	}
-	e.Code, e.Message = c.publicFrom(asked, code, 60), c.publicFrom(asked, message, 300)
-
-	switch status := resp.StatusCode; {
-	case status == http.StatusNotFound && p != purposeToken:
+// refusal reads an answer that grants no content. It closes the body. at is
+// where it came from.
+func (c *client) refusal(step string, resp *http.Response, at location) error {
+	e := c.read(step, resp, resp.Request.URL)
+	switch {
+	case e.Status == http.StatusNotFound:
 		e.causes = append(e.causes, image.ErrNotFound)
-	case (status == http.StatusUnauthorized || status == http.StatusForbidden) && p != purposeStorage:
+	case at.auth != nil && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
 		e.causes = append(e.causes, image.ErrUnauthorized)
-		used, refused, scope := c.auth.used()
-		e.Refused = refused
-		if p == purposeToken {
-			e.Credential = source // the scope is the asker's to tell
-			break
-		}
-		e.Credential = used
+		var scope string
+		e.Credential, e.Refused, scope = at.auth.used()
 		var wanted []string
 		for _, challenge := range parseChallenges(resp.Header) {
 			if challenge.scheme == "bearer" && challenge.params["scope"] != "" {
@@ -178,8 +148,43 @@ func (c *client) refusal(step string, resp *http.Response, p purpose, source str
 			e.Message = c.public("it asks for "+strings.Join(wanted, " or "), 200)
 		}
 	}
-	if mayPass(resp.StatusCode) {
-		return &image.RetryError{After: retryAfter(resp.Header), Busy: isBusy(resp.StatusCode), Err: e}
+	return orBusy(e, resp)
+}
+
+// tokenRefusal reads a realm's answer that grants no token. It closes the body.
+// source is the credential that was shown, refused one that was left out, and
+// scope what was asked for.
+func (c *client) tokenRefusal(step string, resp *http.Response, source, refused, scope string) error {
+	e := c.read(step, resp, nil) // its query is what the message may be about, and no secret
+	if e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden {
+		e.causes = append(e.causes, image.ErrUnauthorized)
+		e.Credential, e.Refused, e.Scope = source, refused, c.public(scope, 200)
+	}
+	return orBusy(e, resp)
+}
+
+// read is what a server says in a refusal. It closes the body. asked is the URL
+// where that may be signed.
+func (c *client) read(step string, resp *http.Response, asked *url.URL) *Error {
+	defer func() { _ = resp.Body.Close() }()
+	e := &Error{
+		Step: step, Method: resp.Request.Method, Host: resp.Request.URL.Host, Path: resp.Request.URL.Path,
+		Status: resp.StatusCode,
+	}
+	body, _ := readSome(resp.Body, maxPublic)
+	code, message := parseErrorBody(resp.Header.Get("Content-Type"), body)
+	if resp.Request.URL.Scheme == "http" && e.Status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
+		message = "the server speaks HTTPS, not HTTP" // as servers in Go say it
+		e.causes = append(e.causes, ErrHTTPS)
+	}
+	e.Code, e.Message = c.publicFrom(asked, code, 60), c.publicFrom(asked, message, 300)
+	return e
+}
+
+// orBusy is e, or an image.RetryError of it where it may pass.
+func orBusy(e *Error, resp *http.Response) error {
+	if mayPass(e.Status) {
+		return &image.RetryError{After: retryAfter(resp.Header), Busy: isBusy(e.Status), Err: e}
 	}
 	return e
 }

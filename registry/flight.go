@@ -13,6 +13,7 @@ type flights[T any] struct {
 }
 
 type flight[T any] struct {
+	keys    []string
 	done    chan struct{} // closed when value and err stand
 	value   T
 	err     error
@@ -24,23 +25,16 @@ type flight[T any] struct {
 // one. fn's context ends only when nobody waits any more, so that no caller is
 // hurt by another's cancellation.
 func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
+	return f.doAll(ctx, []string{key}, func(ctx context.Context, _ []string) (T, error) { return fn(ctx) })
+}
+
+// doAll is do for the first of keys, with a new call that is for several keys
+// at once: for the first, and those of the others that no call is under way for.
+func (f *flights[T]) doAll(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) (T, error) {
 	f.mu.Lock()
-	fl := f.current[key]
+	fl := f.current[keys[0]]
 	if fl == nil {
-		detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		fl = &flight[T]{done: make(chan struct{}), cancel: cancel}
-		if f.current == nil {
-			f.current = map[string]*flight[T]{}
-		}
-		f.current[key] = fl
-		go func() {
-			fl.value, fl.err = fn(detached)
-			f.mu.Lock()
-			f.forget(key, fl)
-			f.mu.Unlock()
-			close(fl.done)
-			cancel()
-		}()
+		fl = f.begin(ctx, keys, fn)
 	}
 	fl.waiting++
 	f.mu.Unlock()
@@ -51,7 +45,7 @@ func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context
 	case <-ctx.Done():
 		f.mu.Lock()
 		if fl.waiting--; fl.waiting == 0 {
-			f.forget(key, fl)
+			f.forget(fl)
 			fl.cancel()
 		}
 		f.mu.Unlock()
@@ -60,9 +54,35 @@ func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context
 	}
 }
 
+// begin needs f.mu.
+func (f *flights[T]) begin(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) *flight[T] {
+	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	fl := &flight[T]{done: make(chan struct{}), cancel: cancel}
+	if f.current == nil {
+		f.current = map[string]*flight[T]{}
+	}
+	for _, key := range keys {
+		if f.current[key] == nil {
+			f.current[key] = fl
+			fl.keys = append(fl.keys, key)
+		}
+	}
+	go func() {
+		fl.value, fl.err = fn(detached, fl.keys)
+		f.mu.Lock()
+		f.forget(fl)
+		f.mu.Unlock()
+		close(fl.done)
+		cancel()
+	}()
+	return fl
+}
+
 // forget needs f.mu.
-func (f *flights[T]) forget(key string, fl *flight[T]) {
-	if f.current[key] == fl {
-		delete(f.current, key)
+func (f *flights[T]) forget(fl *flight[T]) {
+	for _, key := range fl.keys {
+		if f.current[key] == fl {
+			delete(f.current, key)
+		}
 	}
 }

@@ -69,7 +69,7 @@ func knowing(t *testing.T, secrets, recent []string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.client.auth.secrets, r.client.auth.recent = secrets, recent
+	r.client.session.secrets.known, r.client.session.secrets.recent = secrets, recent
 	return r.client
 }
 
@@ -87,7 +87,8 @@ func TestTokenOfAsterisks(t *testing.T) {
 			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"token":"*"}`))}
 		})
 		c.transports.guarded = c.transports.secure
-		if _, err := c.auth.renew(t.Context(), challenge{"bearer", map[string]string{"realm": "https://auth.test"}}, credentialOf("", "")); err != nil {
+		acc := c.account(credentialOf("", ""))
+		if _, err := acc.renew(t.Context(), &authorizer{client: c, registry: "registry.test"}, challenge{"bearer", map[string]string{"realm": "https://auth.test"}}, atRealm, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +129,7 @@ func TestSignatureInFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = r.client.get(t.Context(), "get blob", location{mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1"), false}, http.Header{}, false)
+	_, _, err = r.client.get(t.Context(), "get blob", location{mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1"), nil}, http.Header{}, false)
 	if err == nil || strings.Contains(err.Error()+trace.String(), canary) || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("%v\n%s", err, trace.String())
 	}
@@ -137,7 +138,7 @@ func TestSignatureInFailure(t *testing.T) {
 		Body: io.NopCloser(strings.NewReader(`<Error><Code>` + canary + `</Code><Message>no</Message></Error>`)),
 	}
 	var refused *Error
-	if !errors.As(r.client.refusal("get blob", resp, purposeStorage, ""), &refused) || refused.Code != "***" {
+	if !errors.As(r.client.refusal("get blob", resp, location{resp.Request.URL, nil}), &refused) || refused.Code != "***" {
 		t.Errorf("got %+v", refused)
 	}
 }

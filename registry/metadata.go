@@ -25,14 +25,14 @@ func (r *Repository) fetch(step string, asked *http.Request) (*http.Response, []
 	var resp *http.Response
 	var body []byte
 	err := c.retry(ctx, func() error {
-		at := c.registryURL(asked.URL.Path)
+		at := r.at(asked.URL.Path)
 		at.url.RawQuery = asked.URL.RawQuery
 		var err error
 		if resp, at, err = c.get(ctx, step, at, asked.Header, true); err != nil {
 			return err
 		}
 		if resp.StatusCode != http.StatusOK {
-			return c.refusal(step, resp, at.purpose(), "")
+			return c.refusal(step, resp, at)
 		}
 		defer func() { _ = resp.Body.Close() }()
 		if resp.ContentLength > maxMetadata {
@@ -54,11 +54,4 @@ func asWhole(asked *http.Request, header http.Header, body []byte) *http.Respons
 		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 		Request: asked,
 	}
-}
-
-func (at location) purpose() purpose {
-	if at.authorize {
-		return purposeRegistry
-	}
-	return purposeStorage
 }

@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
@@ -25,7 +27,7 @@ func (c *client) public(text string, limit int) string {
 // may be signed: the parts of its query are secrets too. Nil: none are. A text
 // of maxPublic bytes or more counts as one that was cut.
 func (c *client) publicFrom(u *url.URL, text string, limit int) string {
-	shown, signed := c.auth.shown(), queryOf(u)
+	shown, signed := c.session.secrets.redactor(), queryOf(u)
 	cut := len(text) >= maxPublic
 	// Cleaned first, so that no control character hides a secret, and shortened
 	// last, so that none is cut in two. Where another did that, what may be the
@@ -35,6 +37,71 @@ func (c *client) publicFrom(u *url.URL, text string, limit int) string {
 		text = text[:max(0, len(text)-max(shown.longest, signed.longest))]
 	}
 	return oneline.Clean(signed.redact(shown.redact(text)), limit)
+}
+
+// maxRecent is how many tokens are looked for.
+const maxRecent = 64
+
+// secrets are what a session has shown to servers, or got from them. The zero
+// value works.
+type secrets struct {
+	mu     sync.Mutex
+	known  []string  // of credentials, in all their forms
+	recent []string  // tokens
+	made   *redactor // of both; nil: to be made anew
+}
+
+// learn adds a credential's.
+func (s *secrets) learn(c credential.Credential) {
+	for _, secret := range []string{c.Password, c.IdentityToken, c.RegistryToken, c.Token} {
+		if len(secret) >= 4 { // or messages would be mutilated by chance
+			s.add(formsOf(secret))
+		}
+	}
+	if c.Password != "" {
+		s.learnBasic(c.Username, c.Password)
+	}
+}
+
+// learnBasic adds the forms of a Basic Authorization.
+func (s *secrets) learnBasic(user, password string) { s.add(base64Of(user + ":" + password)) }
+
+func (s *secrets) add(forms []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, form := range forms {
+		if !slices.Contains(s.known, form) {
+			s.known = append(s.known, form)
+			s.made = nil
+		}
+	}
+}
+
+// learnToken adds a token's.
+func (s *secrets) learnToken(value string) {
+	if len(value) < 8 { // shorter ones are in any text by chance
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.recent, value) {
+		return
+	}
+	s.recent = append(s.recent, value)
+	if len(s.recent) > maxRecent {
+		s.recent = slices.Delete(s.recent, 0, 1)
+	}
+	s.made = nil
+}
+
+// redactor finds the secrets in what a server says.
+func (s *secrets) redactor() *redactor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.made == nil {
+		s.made = newRedactor(slices.Concat(s.known, s.recent))
+	}
+	return s.made
 }
 
 // redactor takes secrets out of texts.

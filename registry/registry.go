@@ -8,12 +8,8 @@
 package registry
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
 
 	orasregistry "oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
@@ -21,7 +17,6 @@ import (
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/internal/oneline"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -31,7 +26,7 @@ type Options struct {
 	// Credentials finds the credential for a registry. Nil: anonymous. It is
 	// asked when the registry first wants a credential, and once only.
 	Credentials credential.Provider
-	// PlainHTTP speaks HTTP to the registry, never HTTPS.
+	// PlainHTTP speaks HTTP to registries, never HTTPS.
 	PlainHTTP bool
 	// Insecure accepts any certificate of the registry's host, on whatever
 	// port, so also where its token realm or its redirects stay on that host.
@@ -67,58 +62,38 @@ type Options struct {
 const defaultRetries = 5
 
 // Repository is one repository of a registry. It implements image.Source; its
-// methods may be called from many goroutines at once. Connections, the answer
-// to the registry's challenge and the places that blobs were redirected to are
-// kept for as long as the Repository is.
+// methods may be called from many goroutines at once. The places that blobs
+// were redirected to are kept for as long as the Repository is; connections and
+// tokens are its session's.
 type Repository struct {
 	name   string // library/alpine
 	client *client
+	auth   *authorizer
 	blobs  locations
 }
 
 var _ image.Source = (*Repository)(nil)
 
-// Open makes a client for the repository that reference names. It sends
-// nothing yet. HTTP is spoken where the reference was an http:// URL or
-// Options.PlainHTTP is set; on loopback where the host does not speak TLS; else
-// HTTPS. It is never a fallback for a certificate that is not trusted.
+// Open makes a client for the repository that reference names, in a session of
+// its own. It sends nothing yet. HTTP is spoken where the reference was an
+// http:// URL, or Options.PlainHTTP or Options.Hosts prescribe it; on loopback,
+// and where Options.Hosts calls the host insecure, where the host does not
+// speak TLS; else HTTPS. It is never a fallback for a certificate that is not
+// trusted.
 func Open(reference ref.Reference, opts Options) (*Repository, error) {
-	host := reference.Host()
-	named := orasregistry.Reference{Registry: host, Repository: reference.Repository}
-	if err := errors.Join(named.ValidateRegistry(), named.ValidateRepository()); err != nil {
-		return nil, fmt.Errorf("open repository %q: not a registry and a repository", oneline.Clean(reference.Name(), 200))
-	}
-	if opts.PlainHTTP && reference.Scheme == "https" {
-		return nil, fmt.Errorf("open repository %s: plain HTTP is asked for, but the reference is an https:// URL", reference.Name())
-	}
-	if opts.UserAgent == "" {
-		opts.UserAgent = "davit"
-	}
-	switch {
-	case opts.Retries == 0:
-		opts.Retries = defaultRetries
-	case opts.Retries < 0:
-		opts.Retries = 0
-	}
-	c := &client{
-		opts:    opts,
-		host:    strings.ToLower(host),
-		backoff: 250 * time.Millisecond,
-	}
-	c.scheme = newScheme(c.host, reference.Scheme, opts.PlainHTTP)
-	c.transports = newTransports(c.host, opts, c.checkDialed)
-	c.auth = &authorizer{client: c, registry: reference.Registry, repository: reference.Repository}
-	if opts.Insecure {
-		opts.Events.Send(image.Event{Kind: image.EventWarning, Text: "the certificate of " + c.host + " is not checked"})
-	}
-	return &Repository{name: reference.Repository, client: c}, nil
+	return NewSession(opts).Open(reference)
 }
 
-// Close gives up the connections that are idle. Requests may still be made.
+// Close leaves the session, and gives up the connections that are idle where no
+// other repository uses them. Requests may still be made.
 func (r *Repository) Close() error {
-	r.client.transports.closeIdle()
+	r.client.leave(r.auth)
 	return nil
 }
+
+// at is a path on the registry, where the repository's credential may be shown.
+// Its scheme holds once the first answer has come.
+func (r *Repository) at(path string) location { return r.client.registryURL(path, r.auth) }
 
 // through is oras-go's repository with do as its HTTP client.
 func (r *Repository) through(do doFunc) *remote.Repository {

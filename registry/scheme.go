@@ -14,26 +14,31 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/davit-cli/davit/hosts"
 )
 
-// scheme is what the registry speaks. Only on loopback is that found out, by
-// the first request: HTTPS, and HTTP where the server does not speak TLS. A
-// name is not enough for HTTP: the address has to be loopback's as well.
+// scheme is what the registry speaks. It is found out, by the first request,
+// only on loopback and where the user calls the host insecure: HTTPS, and HTTP
+// where the server does not speak TLS. On loopback a name is not enough for
+// HTTP: the address has to be loopback's as well.
 type scheme struct {
-	name    atomic.Pointer[string]
-	settled atomic.Bool
-	fell    atomic.Bool // back to HTTP
-	asking  sync.Mutex  // held while the first request is under way
+	name     atomic.Pointer[string]
+	settled  atomic.Bool
+	fell     atomic.Bool // back to HTTP
+	asking   sync.Mutex  // held while the first request is under way
+	insecure bool        // wherever the host is
+	fallen   func()      // is told of a fall back to HTTP; may be nil
 }
 
-func newScheme(host, written string, plainHTTP bool) *scheme {
-	s := new(scheme)
-	name := "https"
-	if plainHTTP || written == "http" {
-		name = "http"
+func newScheme(host string, reached hosts.Host) *scheme {
+	s := &scheme{insecure: reached.Insecure}
+	name := reached.Scheme
+	s.settled.Store(name != "" || !reached.Insecure && !isLoopbackHost((&url.URL{Host: host}).Hostname()))
+	if name == "" {
+		name = "https"
 	}
 	s.name.Store(&name)
-	s.settled.Store(name == "http" || written == "https" || !isLoopbackHost((&url.URL{Host: host}).Hostname()))
 	return s
 }
 
@@ -52,7 +57,7 @@ func (s *scheme) settle(req *http.Request, direct bool, send func(*http.Request)
 		}
 		s.asking.Unlock()
 	}
-	if s.fell.Load() {
+	if s.fell.Load() && !s.insecure {
 		req = onLoopback(req)
 	}
 	return send(withScheme(req, s.now()))
@@ -74,15 +79,24 @@ func (s *scheme) ask(req *http.Request, direct bool, send func(*http.Request) (*
 		s.settled.Store(true)
 		return resp, nil
 	}
-	if req.Context().Err() != nil || !direct || !connected.Load() || elsewhere.Load() || secured.Load() || !refusesTLS(err) {
+	if req.Context().Err() != nil || !connected.Load() || secured.Load() || !refusesTLS(err) {
 		return nil, err
 	}
+	if !s.insecure {
+		if !direct || elsewhere.Load() {
+			return nil, err
+		}
+		req = onLoopback(req)
+	}
 	name := "http"
-	resp, err = send(withScheme(onLoopback(req), name))
+	resp, err = send(withScheme(req, name))
 	if err == nil {
 		s.name.Store(&name)
 		s.fell.Store(true)
 		s.settled.Store(true)
+		if s.fallen != nil {
+			s.fallen()
+		}
 	}
 	return resp, err
 }

@@ -74,9 +74,10 @@ func (r *Repository) Tags(ctx context.Context, fn func(page []string) error) err
 	})
 }
 
-// nextPage is the path and query of the next page, or empty after the last. A
-// registry behind a proxy may name itself with another scheme; another host is
-// not asked.
+// nextPage is the path and query of the next page, or empty after the last. It
+// is asked of the registry's own origin, whatever the link says: a registry
+// behind a proxy may name itself with another scheme. Another host or port is
+// an error.
 func (r *Repository) nextPage(resp *http.Response) (string, error) {
 	link := strings.TrimSpace(resp.Header.Get("Link"))
 	if link == "" {
@@ -84,7 +85,8 @@ func (r *Repository) nextPage(resp *http.Response) (string, error) {
 	}
 	target, _, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
 	next, err := resp.Request.URL.Parse(target)
-	if !ok || !strings.HasPrefix(link, "<") || err != nil {
+	if !ok || !strings.HasPrefix(link, "<") || err != nil ||
+		next.Scheme != "http" && next.Scheme != "https" || strings.HasPrefix(next.EscapedPath(), "//") {
 		return "", errors.New("its link to the next page is malformed")
 	}
 	if !sameHost(next, resp.Request.URL) && !sameHost(next, &url.URL{Scheme: next.Scheme, Host: r.client.host}) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
 )
 
@@ -28,54 +27,62 @@ const (
 
 // token is a bearer token; from renew on it is replaced before it is used.
 type token struct {
-	value string
-	renew time.Time
+	value          string
+	renew, expires time.Time
+	joint          bool // for several repositories
 }
 
-// exchange asks the realm that c names for a token: with an identity token as
+// newToken is a token that was asked for at a time, and has come now. Some time
+// before its end, for the way and for clocks that differ, it is renewed; but it
+// is used for half its life, or a slow realm would be asked without a pause.
+func newToken(value string, life time.Duration, asked time.Time) token {
+	renew := asked.Add(life - min(life/5, 10*time.Second))
+	if least := time.Now().Add(life / 2); renew.Before(least) {
+		renew = least
+	}
+	return token{value: value, renew: renew, expires: asked.Add(life)}
+}
+
+// exchange asks the realm that c names for a token: with a refresh token as
 // OAuth2 has it, else as Docker's token server has it, with Basic where there
-// is a name or a password. Service and scope are the challenge's.
+// is a name or a password. Service and scope are the challenge's; a is whom it
+// is for.
 // https://distribution.github.io/distribution/spec/auth/
-func (a *authorizer) exchange(ctx context.Context, c challenge, shown credential.Credential) (token, error) {
-	step := "get token for " + a.repository
-	realm, err := a.client.realm(c)
+func (acc *account) exchange(ctx context.Context, a *authorizer, c challenge, m manner) (token, error) {
+	step := "get token for " + a.name()
+	realm, err := acc.client.realm(c)
 	if err != nil {
 		return token{}, err
 	}
-	a.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(
-		"asking %s for a token (scope %q)", realm.Host, a.client.public(c.params["scope"], 200))})
+	acc.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(
+		"asking %s for a token (scope %q)", realm.Host, acc.client.public(c.params["scope"], 200))})
 	asked := time.Now()
 	var resp *http.Response
-	if shown.IdentityToken != "" {
-		resp, err = a.postToken(ctx, step, realm, c, shown)
+	if m == asRefresh {
+		resp, err = acc.postToken(ctx, step, realm, c)
 	} else {
-		resp, err = a.getToken(ctx, step, realm, c, shown)
+		resp, err = acc.getToken(ctx, step, realm, c)
 	}
 	if err != nil {
 		return token{}, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		_, refused, _ := a.used()
+		return token{}, acc.client.tokenRefusal(step, resp, acc.credential.Source, refused, c.params["scope"])
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		err := a.client.refusal(step, resp, purposeToken, shown.Source)
-		var refused *Error
-		if errors.As(err, &refused) && errors.Is(refused, image.ErrUnauthorized) {
-			refused.Scope = a.client.public(c.params["scope"], 200)
-		}
-		return token{}, err
-	}
 	body, err := readAll(resp.Body, maxTokenAnswer)
 	if err != nil {
-		return token{}, a.client.failure(step, resp.Request, err)
+		return token{}, acc.client.failure(step, resp.Request, err)
 	}
 	value, life, err := parseToken(body)
 	if err != nil {
-		return token{}, a.client.failure(step, resp.Request, err)
+		return token{}, acc.client.failure(step, resp.Request, err)
 	}
-	// Some time before the end, for the way and for clocks that differ.
-	return token{value, asked.Add(life - min(life/5, 10*time.Second))}, nil
+	return newToken(value, life, asked), nil
 }
 
-func (a *authorizer) getToken(ctx context.Context, step string, realm *url.URL, c challenge, shown credential.Credential) (*http.Response, error) {
+func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c challenge) (*http.Response, error) {
 	u := *realm
 	query := u.Query()
 	if service := c.params["service"]; service != "" {
@@ -84,17 +91,18 @@ func (a *authorizer) getToken(ctx context.Context, step string, realm *url.URL, 
 	for _, scope := range strings.Fields(c.params["scope"]) {
 		query.Add("scope", scope)
 	}
-	if shown.Username != "" {
-		query.Set("account", shown.Username)
+	user, password := basicOf(acc.client.host, c, acc.credential)
+	if user != "" {
+		query.Set("account", user)
 	}
 	u.RawQuery = query.Encode()
-	authenticated := shown.Username != "" || shown.Password != ""
+	authenticated := user != "" || password != ""
 	for range maxRedirects + 1 {
 		req := (&http.Request{Method: http.MethodGet, URL: &u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 		if authenticated {
-			req.Header.Set("Authorization", "Basic "+basic(shown))
+			req.Header.Set("Authorization", acc.basic(c))
 		}
-		resp, err := a.client.sendToRealm(step, req)
+		resp, err := acc.client.sendToRealm(step, req)
 		if err != nil || !isRedirect(resp) {
 			return resp, err
 		}
@@ -105,10 +113,10 @@ func (a *authorizer) getToken(ctx context.Context, step string, realm *url.URL, 
 		case authenticated && !sameOrigin(&u, next):
 			err = fmt.Errorf("it redirects to %s, which the credential is not for", next.Host)
 		default:
-			err = a.client.checkRealm(next)
+			err = acc.client.checkRealm(next)
 		}
 		if err != nil {
-			return nil, a.client.failure(step, resp.Request, err)
+			return nil, acc.client.failure(step, resp.Request, err)
 		}
 		u = *next
 	}
@@ -116,10 +124,14 @@ func (a *authorizer) getToken(ctx context.Context, step string, realm *url.URL, 
 		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}
 }
 
-func (a *authorizer) postToken(ctx context.Context, step string, realm *url.URL, c challenge, shown credential.Credential) (*http.Response, error) {
+func (acc *account) postToken(ctx context.Context, step string, realm *url.URL, c challenge) (*http.Response, error) {
+	refresh := acc.credential.IdentityToken
+	if refresh == "" {
+		refresh = acc.credential.Token
+	}
 	form := url.Values{
 		"grant_type":    {"refresh_token"},
-		"refresh_token": {shown.IdentityToken},
+		"refresh_token": {refresh},
 		"client_id":     {clientID},
 	}
 	for _, name := range []string{"service", "scope"} {
@@ -134,10 +146,11 @@ func (a *authorizer) postToken(ctx context.Context, step string, realm *url.URL,
 		Body:          io.NopCloser(strings.NewReader(text)),
 		ContentLength: int64(len(text)),
 	}).WithContext(ctx)
-	resp, err := a.client.sendToRealm(step, req)
+	resp, err := acc.client.sendToRealm(step, req)
 	if err == nil && isRedirect(resp) {
 		discard(resp)
-		return nil, a.client.failure(step, resp.Request, errors.New("it redirects, which the identity token does not follow"))
+		return nil, &Error{Step: step, Method: http.MethodPost, Host: realm.Host, Path: realm.Path, Status: resp.StatusCode,
+			Message: "it redirects, which the token does not follow"}
 	}
 	return resp, err
 }
@@ -171,12 +184,26 @@ func parseToken(body []byte) (value string, life time.Duration, err error) {
 }
 
 // refuses tells whether a token server's answer means that it does not take
-// the credential. Some say so with 403, and OAuth2 with 400 (RFC 6749, section 5.2).
+// the credential. Some say so with 403, and OAuth2 with 400 (RFC 6749, section
+// 5.2); others know nothing of OAuth2.
 func refuses(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {
 		return false
 	}
-	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden ||
-		e.Status == http.StatusBadRequest && e.Method == http.MethodPost
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return true
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+		return e.Method == http.MethodPost
+	}
+	return false
+}
+
+// takesNot is refuses, for a credential that may be of another kind than the
+// request had it.
+func takesNot(err error) bool {
+	var e *Error
+	return refuses(err) ||
+		errors.As(err, &e) && (e.Status == http.StatusBadRequest || e.Method == http.MethodPost && e.Status/100 == 3)
 }
