@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/davit-cli/davit/credential"
@@ -89,9 +89,11 @@ type Finding struct {
 // a warning, since a pull goes on without that mirror.
 func Diagnose(ctx context.Context, reference ref.Reference, opts Options, report func(Finding)) error {
 	opts.Retries = -1
-	d := &diagnosis{opts: opts, reference: reference, report: report}
-	route, err := d.route()
+	d := newDiagnosis(reference, opts, report)
+	defer func() { _ = d.session.Close() }()
+	route, err := d.session.Route(reference)
 	if err != nil {
+		d.tell(Finding{Hop: HopRoute, Host: reference.Host(), Status: StatusFault, Text: err.Error(), Err: err}, oneline.Clean)
 		return err
 	}
 	origin := d.examine(ctx, route.Origin, "", d.reference.Digest.String())
@@ -110,7 +112,7 @@ func Diagnose(ctx context.Context, reference ref.Reference, opts Options, report
 	case origin.err == nil || works == "" || !mayComeFromMirror(origin.err, reference):
 		return origin.err
 	}
-	report(Finding{Hop: HopMirror, Host: origin.host, Status: StatusWarning, Text: "a pull takes the image from " + works + " in place of " + origin.host})
+	d.tell(Finding{Hop: HopMirror, Host: origin.host, Status: StatusWarning, Text: "a pull takes the image from " + works + " in place of " + origin.host}, oneline.Clean)
 	return nil
 }
 
@@ -128,32 +130,45 @@ func mayComeFromMirror(err error, reference ref.Reference) bool {
 
 // diagnosis is one Diagnose.
 type diagnosis struct {
-	opts      Options
 	reference ref.Reference
+	session   *Session
 	report    func(Finding)
+
+	mu          sync.Mutex
+	credentials map[string]lookedFor // by registry and repository
 }
 
-// route is where the image is to be asked for.
-func (d *diagnosis) route() (hosts.Route, error) {
-	here := hosts.Endpoint{Registry: d.reference.Registry, Repository: d.reference.Repository}
-	if d.opts.Routes == nil {
-		return hosts.Route{Origin: here}, nil
-	}
-	route, err := d.opts.Routes(here.Registry, here.Repository)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("find out where %s is asked for: %w", d.reference.Name(), err)
-	case route.Blocked != "":
-		err = fmt.Errorf("%w: %s forbids %s", ErrBlocked, route.Blocked, d.reference.Name())
-	default:
-		if route.Origin.Registry == "" {
-			route.Origin = here
+// lookedFor is what a lookup of a credential has found.
+type lookedFor struct {
+	credential credential.Credential
+	err        error
+}
+
+func newDiagnosis(reference ref.Reference, opts Options, report func(Finding)) *diagnosis {
+	d := &diagnosis{reference: reference, report: report, credentials: map[string]lookedFor{}}
+	if find := opts.Credentials; find != nil {
+		opts.Credentials = func(ctx context.Context, registry, repository string) (credential.Credential, error) {
+			c, err := find(ctx, registry, repository)
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.credentials[registry+"/"+repository] = lookedFor{c, err}
+			return c, err
 		}
-		return route, nil
 	}
-	d.report(Finding{Hop: HopRoute, Host: d.reference.Host(), Status: StatusFault, Text: oneline.Clean(err.Error(), maxFinding), Err: err})
-	d.report(Finding{Hop: HopManifest, Host: d.reference.Host(), Status: StatusSkipped, Text: "nothing is asked"})
-	return hosts.Route{}, err
+	d.session = NewSession(opts)
+	return d
+}
+
+// maxFinding is the length of a text in characters.
+const maxFinding = 400
+
+// tell reports a finding with texts that are fit for people.
+func (d *diagnosis) tell(f Finding, public func(text string, limit int) string) {
+	f.Text = public(f.Text, maxFinding)
+	for name, value := range f.Details {
+		f.Details[name] = public(value, maxFinding)
+	}
+	d.report(f)
 }
 
 // examineMirror is examine for a mirror, nil where a pull would not ask it. What
@@ -168,7 +183,7 @@ func (d *diagnosis) examineMirror(ctx context.Context, at hosts.Endpoint, known 
 		skip = "it is not asked for tags"
 	}
 	if skip != "" {
-		d.report(Finding{Hop: HopMirror, Host: at.Registry, Mirror: mirrorName(at), Status: StatusSkipped, Text: sourced(skip, at.Source)})
+		d.tell(Finding{Hop: HopMirror, Host: at.Registry, Mirror: mirrorName(at), Status: StatusSkipped, Text: sourced(skip, at.Source)}, oneline.Clean)
 		return nil
 	}
 	return d.examine(ctx, at, mirrorName(at), asked)
@@ -190,12 +205,12 @@ func sourced(text, source string) string {
 // itself, or at a mirror.
 type examination struct {
 	*diagnosis
+	at         hosts.Endpoint
 	host       string
 	mirror     string // empty at the registry itself
 	repository *Repository
 	client     *client
 	watch      watch
-	found      lookups
 	told       map[string]bool // hosts and proxies whose connection was reported
 	skews      []skew          // of who has answered
 	quota      http.Header     // of the answer that tells of a limit; nil for none
@@ -205,40 +220,26 @@ type examination struct {
 	err    error  // what a pull would end with
 }
 
-// lookups are the credentials that were looked for.
-type lookups struct {
-	asked      bool
-	credential credential.Credential
-	err        error
-}
-
 // examine walks all hops to an endpoint, a mirror's where that has a name.
 // asked is the digest that the manifest is asked for by, empty for the tag.
 func (d *diagnosis) examine(ctx context.Context, at hosts.Endpoint, mirror, asked string) *examination {
-	e := &examination{diagnosis: d, host: at.Registry, mirror: mirror, told: map[string]bool{}}
-	opts := d.opts
-	if find := opts.Credentials; find != nil {
-		opts.Credentials = func(ctx context.Context, registry, repository string) (credential.Credential, error) {
-			c, err := find(ctx, registry, repository)
-			e.found = lookups{true, c, err}
-			return c, err
-		}
-	}
-	session := NewSession(opts)
-	defer func() { _ = session.Close() }()
-	if own := (at.Registry == d.reference.Registry && at.Repository == d.reference.Repository); own && mirror == "" {
-		e.repository, e.err = session.Open(d.reference)
-	} else {
-		e.repository, e.err = session.OpenEndpoint(at)
-	}
-	if e.err != nil {
-		e.fault(Finding{Hop: HopRoute, Host: e.host, Text: e.err.Error(), Err: e.err})
+	e := &examination{diagnosis: d, at: at, host: at.Registry, mirror: mirror, told: map[string]bool{}}
+	if e.repository, e.err = d.session.OpenEndpoint(at); e.err != nil {
+		e.fault(Finding{Hop: HopRoute, Text: e.err.Error(), Err: e.err})
 		return e
 	}
+	defer func() { _ = e.repository.Close() }()
 	e.client = e.repository.client
 	e.host = e.client.host
 	e.walk(e.watch.over(ctx), asked)
 	return e
+}
+
+// found is the credential for this place, as far as it was looked for.
+func (e *examination) found() lookedFor {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.credentials[e.at.Registry+"/"+e.at.Repository]
 }
 
 // walk goes from hop to hop.
@@ -258,20 +259,15 @@ func (e *examination) walk(ctx context.Context, asked string) {
 
 // tell reports a finding of this place.
 func (e *examination) tell(f Finding) {
-	f.Mirror = e.mirror
-	f.Host = cmp.Or(f.Host, e.host)
-	public := oneline.Clean
-	if e.client != nil {
-		public = e.client.public
-	}
-	f.Text = public(f.Text, maxFinding)
-	for name, value := range f.Details {
-		f.Details[name] = public(value, maxFinding)
-	}
+	f.Mirror, f.Host = e.mirror, cmp.Or(f.Host, e.host)
 	if f.Status == StatusFault && f.Mirror != "" {
 		f.Status = StatusWarning
 	}
-	e.report(f)
+	public := oneline.Clean
+	if e.client != nil {
+		public = e.client.public // which knows the secrets
+	}
+	e.diagnosis.tell(f, public)
 }
 
 // fault reports a fault. The first one's error is what a pull ends with.
@@ -298,6 +294,3 @@ func (e *examination) stop(at Hop) {
 	later := []Hop{HopTLS, HopAPI, HopChallenge, HopCredential, HopRealm, HopToken, HopManifest, HopBlob, HopRanges}
 	e.skip(e.stopped, later[slices.Index(later, at)+1:]...)
 }
-
-// maxFinding is the length of a text in characters.
-const maxFinding = 400

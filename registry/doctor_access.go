@@ -15,7 +15,7 @@ import (
 // the registry. It tells whether the registry can be reached. A pull asks for
 // no root: where that alone fails, it is no fault.
 func (e *examination) ping(ctx context.Context) bool {
-	step, at := "get /v2/", e.client.registryURL("/v2/")
+	step, at := "get /v2/", e.repository.at("/v2/")
 	req := (&http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: http.Header{}}).WithContext(ctx)
 	resp, err := e.client.sendToRegistry(step, req)
 	trips := e.watch.take()
@@ -31,7 +31,7 @@ func (e *examination) ping(ctx context.Context) bool {
 	odd := err == nil && t.status != http.StatusOK && t.status != http.StatusUnauthorized
 	switch {
 	case odd:
-		err = e.client.refusal(step, resp, purposeRegistry, "")
+		err = e.client.refusal(step, resp, at)
 	case err == nil:
 		discard(resp)
 	}
@@ -78,8 +78,13 @@ func (e *examination) access(trips []*trip, path string, err error, refusal func
 		e.skip("the registry wants no credential", HopCredential, HopRealm, HopToken)
 		return true
 	}
-	challenges, last := parseChallenges(asked[first].header), asked[len(asked)-1]
-	a := answered{challenges: challenges, realm: realm, last: last, err: err}
+	last := asked[len(asked)-1]
+	a := answered{challenges: parseChallenges(asked[first].header), realm: realm, err: err}
+	for _, t := range asked {
+		if t.authorization != "" {
+			a.shown = t.authorization
+		}
+	}
 	a.choose(e.client)
 	denied := last.status == http.StatusUnauthorized || err != nil
 	why := err
@@ -102,14 +107,14 @@ type answered struct {
 	scheme     string    // of the challenge that was met; empty for none
 	met        challenge // valid with a scheme
 	realm      []*trip   // to whoever gives tokens
-	last       *trip     // to the registry
+	shown      string    // to the registry, in the end; a secret
 	err        error
 }
 
 // choose finds the challenge that the client took, by what it did.
 func (a *answered) choose(c *client) {
-	shown, _, _ := strings.Cut(a.last.authorization, " ")
-	a.scheme = strings.ToLower(shown)
+	scheme, _, _ := strings.Cut(a.shown, " ")
+	a.scheme = strings.ToLower(scheme)
 	if len(a.realm) > 0 || errors.Is(a.err, ErrRealm) {
 		a.scheme = "bearer"
 	}
@@ -176,22 +181,24 @@ func describe(c challenge) string {
 // credential reports which one was used. It tells whether to go on.
 func (e *examination) credential(a answered, denied bool, why error) bool {
 	f := Finding{Hop: HopCredential, Status: StatusOK, Text: "none: anonymous"}
-	if source := e.found.credential.Source; !e.found.credential.Anonymous() {
-		f.Text, f.Details = "from "+source, map[string]string{"source": source}
+	found := e.found()
+	if !found.credential.Anonymous() {
+		f.Text, f.Details = "from "+found.credential.Source, map[string]string{"source": found.credential.Source}
 	}
+	_, refused, _ := e.repository.auth.used()
 	switch {
-	case e.found.err != nil:
-		f.Text, f.Err = e.found.err.Error(), why
+	case found.err != nil:
+		f.Text, f.Err = found.err.Error(), why
 	case denied && a.scheme == "" && !errors.Is(why, image.ErrUnauthorized):
 		f.Text, f.Err = why.Error(), why
-	case denied && a.scheme == "" && e.found.credential.Anonymous():
+	case denied && a.scheme == "" && found.credential.Anonymous():
 		f.Text, f.Err = "none, and the registry gives nothing to anybody without", why
 	case denied && a.scheme == "":
 		f.Text, f.Err = f.Text+", which fits no challenge", why
 	case denied && a.scheme == "basic":
 		f.Text, f.Err = f.Text+", which the registry refuses", why
-	case a.scheme == "bearer" && realmRefused(a.realm) && !denied:
-		f.Status, f.Text = StatusWarning, f.Text+", which the realm refuses: a pull goes on as nobody"
+	case !denied && refused != "":
+		f.Status, f.Text = StatusWarning, "from "+refused+", which is refused: a pull goes on as nobody"
 	}
 	if f.Err != nil {
 		e.fault(f)
@@ -202,16 +209,10 @@ func (e *examination) credential(a answered, denied bool, why error) bool {
 	return true
 }
 
-// realmRefused tells whether a credential was refused by the realm.
-func realmRefused(realm []*trip) bool {
-	return slices.ContainsFunc(realm, func(t *trip) bool {
-		return (t.authorization != "" || t.method == http.MethodPost) && deniesToken(t)
-	})
-}
-
+// deniesToken tells whether a realm's answer means that it does not take what it
+// was shown.
 func deniesToken(t *trip) bool {
-	return t.status == http.StatusUnauthorized || t.status == http.StatusForbidden ||
-		t.status == http.StatusBadRequest && t.method == http.MethodPost
+	return refuses(&Error{Method: t.method, Status: t.status})
 }
 
 // realm reports the hops to who gives tokens. It tells whether to go on.
@@ -221,7 +222,7 @@ func (e *examination) realm(a answered, err error) bool {
 			e.skip("the credential is a token already", HopRealm)
 			return true
 		}
-		e.fault(Finding{Hop: HopRealm, Text: way{err: err}.message(), Err: err})
+		e.fault(Finding{Hop: HopRealm, Text: leg{err: err}.message(), Err: err})
 		e.stop(HopRealm)
 		return false
 	}
@@ -241,7 +242,7 @@ func (e *examination) realm(a answered, err error) bool {
 	where := publicURL(last.url)
 	f := Finding{Hop: HopRealm, Host: last.url.Host, Status: StatusOK, Text: where, Duration: last.answered.Sub(last.started),
 		Details: map[string]string{"realm": where}}
-	if last.status != http.StatusOK && !deniesToken(last) {
+	if err != nil && last.status != http.StatusOK && !deniesToken(last) {
 		f.Text, f.Err = err.Error(), err
 		e.fault(f)
 		e.stop(HopRealm)
@@ -254,7 +255,7 @@ func (e *examination) realm(a answered, err error) bool {
 // token reports what the token is good for. It tells whether to go on.
 func (e *examination) token(a answered, denied bool, why error) bool {
 	f := Finding{Hop: HopToken, Status: StatusOK}
-	value, _ := strings.CutPrefix(a.last.authorization, "Bearer ")
+	value, _ := strings.CutPrefix(a.shown, "Bearer ")
 	claims, readable := readClaims(value)
 	wanted := "repository:" + e.repository.name + ":pull"
 	granted := readable && claims.grants(e.repository.name)
@@ -288,7 +289,7 @@ func (e *examination) token(a answered, denied bool, why error) bool {
 func refusalText(err error) string {
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Status == 0 {
-		return way{err: err}.message()
+		return leg{err: err}.message()
 	}
 	text := statusText(refused.Status)
 	if refused.Message != "" {

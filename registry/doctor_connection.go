@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// way is how a trip got to its host.
-type way struct {
+// leg is the way of a trip to its host.
+type leg struct {
 	*trip
 	via      *url.URL // the proxy; nil for none
 	proxyErr error    // why it is not known which
@@ -23,11 +23,11 @@ type way struct {
 }
 
 // nearest is who is connected to: the proxy, or the host itself.
-func (w way) nearest() string {
-	if w.via != nil {
-		return w.via.Host
+func (l leg) nearest() string {
+	if l.via != nil {
+		return l.via.Host
 	}
-	return w.url.Host
+	return l.url.Host
 }
 
 // connection reports the hops from proxy to TLS of a trip, where it was the
@@ -38,15 +38,15 @@ func (e *examination) connection(t *trip, err error) (failed bool) {
 	if e.told[origin] && err == nil {
 		return false
 	}
-	w := way{trip: t, err: err}
-	w.via, w.proxyErr = e.client.proxyFor(t.url)
-	failing := w.failing()
-	findings := []Finding{w.proxy()}
-	if !e.told[w.nearest()] || failing == HopName || failing == HopTCP {
-		findings = append(findings, w.name(), w.tcp())
+	l := leg{trip: t, err: err}
+	l.via, l.proxyErr = e.client.proxyFor(t.url)
+	failing := l.failing()
+	findings := []Finding{l.proxy()}
+	if !e.told[l.nearest()] || failing == HopName || failing == HopTCP {
+		findings = append(findings, l.name(), l.tcp())
 	}
-	e.told[origin], e.told[w.nearest()] = true, true
-	for _, f := range append(findings, w.tls()) {
+	e.told[origin], e.told[l.nearest()] = true, true
+	for _, f := range append(findings, l.tls()) {
 		f.Host = cmp.Or(f.Host, t.url.Host)
 		switch {
 		case failed:
@@ -63,54 +63,55 @@ func (e *examination) connection(t *trip, err error) (failed bool) {
 }
 
 // failing is the hop of the connection that failed; empty where none of them is.
-func (w way) failing() Hop {
+func (l leg) failing() Hop {
 	switch {
-	case w.err == nil:
+	case l.err == nil:
 		return ""
-	case w.proxyErr != nil, errors.Is(w.err, ErrProxy):
+	case l.proxyErr != nil, errors.Is(l.err, ErrProxy):
 		return HopProxy
-	case errors.Is(w.err, ErrUnknownHost), len(w.lookups) > 0 && len(w.dials) == 0 && w.lookups[len(w.lookups)-1].err != nil:
+	case errors.Is(l.err, ErrUnknownHost), len(l.lookups) > 0 && len(l.dials) == 0 && l.lookups[len(l.lookups)-1].err != nil:
 		return HopName
-	case errors.Is(w.err, ErrCertificate), errors.Is(w.err, ErrTLS), errors.Is(w.err, ErrPlainHTTP), errors.Is(w.err, ErrHTTPS):
+	case errors.Is(l.err, ErrCertificate), errors.Is(l.err, ErrTLS), errors.Is(l.err, ErrPlainHTTP), errors.Is(l.err, ErrHTTPS):
 		return HopTLS
-	case w.dialed() && !w.connected():
+	case l.dialed() && !l.connected():
 		return HopTCP
-	case w.handshake != nil && (!w.handshake.done || w.handshake.err != nil):
+	case l.handshake != nil && (!l.handshake.done || l.handshake.err != nil):
 		return HopTLS
 	}
 	return ""
 }
 
 // message is what the failure says of itself.
-func (w way) message() string {
+func (l leg) message() string {
 	var failed *Error
-	if errors.As(w.err, &failed) && failed.Message != "" {
+	if errors.As(l.err, &failed) && failed.Message != "" {
 		return failed.Message
 	}
-	return w.err.Error()
+	return l.err.Error()
 }
 
 // proxy tells which proxy is in use, and which variable names it.
-func (w way) proxy() Finding {
+func (l leg) proxy() Finding {
 	f := Finding{Hop: HopProxy, Status: StatusOK, Text: "none"}
 	switch {
-	case w.proxyErr != nil:
-		f.Text = w.proxyErr.Error()
+	case l.proxyErr != nil:
+		f.Text = l.proxyErr.Error()
 		return f
-	case w.via == nil:
-		if variable := proxyVariable(w.url.Scheme, ""); variable != "" {
+	case l.via == nil:
+		if variable := proxyVariable(l.url.Scheme, ""); variable != "" {
 			f.Text = "none, although " + variable + " is set: NO_PROXY holds, or it is this machine"
 		}
 		return f
 	}
-	f.Text = w.via.Scheme + "://" + w.via.Host
+	f.Text = l.via.Scheme + "://" + l.via.Host
 	f.Details = map[string]string{"proxy": f.Text}
-	if variable := proxyVariable(w.url.Scheme, w.via.Host); variable != "" {
+	if variable := proxyVariable(l.url.Scheme, l.via.Host); variable != "" {
 		f.Text += ", from " + variable
 		f.Details["variable"] = variable
 	}
-	if w.failing() == HopProxy {
-		f.Text += ": " + strings.TrimPrefix(w.message(), "the proxy: ")
+	if l.failing() == HopProxy {
+		said := strings.TrimPrefix(l.message(), "the proxy")
+		f.Text += ": " + strings.TrimLeft(strings.TrimPrefix(said, " "+l.via.Host), ": ")
 	}
 	return f
 }
@@ -145,19 +146,19 @@ func proxyVariable(scheme, host string) string {
 
 // name tells the addresses of the host, or of the proxy. Where the connection
 // was not made for the trip there is no text.
-func (w way) name() Finding {
-	f := Finding{Hop: HopName, Host: w.nearest(), Status: StatusOK}
+func (l leg) name() Finding {
+	f := Finding{Hop: HopName, Host: l.nearest(), Status: StatusOK}
 	if _, err := netip.ParseAddr((&url.URL{Host: f.Host}).Hostname()); err == nil {
 		f.Text = "an address, which needs no name"
 		return f
 	}
-	if len(w.lookups) == 0 {
+	if len(l.lookups) == 0 {
 		return f
 	}
-	last := w.lookups[len(w.lookups)-1]
+	last := l.lookups[len(l.lookups)-1]
 	f.Duration = last.took
-	if w.failing() == HopName {
-		f.Text = w.message()
+	if l.failing() == HopName {
+		f.Text = l.message()
 		return f
 	}
 	f.Text = strings.Join(last.addresses, ", ")
@@ -166,10 +167,10 @@ func (w way) name() Finding {
 }
 
 // tcp tells where the connection to the host, or to the proxy, leads to.
-func (w way) tcp() Finding {
-	f := Finding{Hop: HopTCP, Host: w.nearest(), Status: StatusOK}
+func (l leg) tcp() Finding {
+	f := Finding{Hop: HopTCP, Host: l.nearest(), Status: StatusOK}
 	var others []string
-	for _, d := range w.dials {
+	for _, d := range l.dials {
 		if d.err != nil {
 			others = append(others, fmt.Sprintf("%s: %s", d.address, dialFault(d.err)))
 			continue
@@ -178,10 +179,10 @@ func (w way) tcp() Finding {
 		f.Details = map[string]string{"address": d.address}
 	}
 	switch {
-	case w.failing() == HopTCP && len(others) > 1:
+	case l.failing() == HopTCP && len(others) > 1:
 		f.Text = strings.Join(others, "; ")
-	case w.failing() == HopTCP:
-		f.Text = w.message()
+	case l.failing() == HopTCP:
+		f.Text = l.message()
 	case f.Text != "" && len(others) > 0:
 		f.Text += ", but not " + strings.Join(others, "; ")
 	}

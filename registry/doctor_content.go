@@ -23,7 +23,7 @@ func (e *examination) manifest(ctx context.Context, asked string) (content image
 		separator = "@"
 	}
 	step := "get manifest " + e.repository.name + separator + asked
-	at := e.client.registryURL("/v2/" + e.repository.name + "/manifests/" + asked)
+	at := e.repository.at("/v2/" + e.repository.name + "/manifests/" + asked)
 	resp, err := e.client.hop(ctx, step, http.MethodHead, at, http.Header{"Accept": {strings.Join(manifestTypes, ", ")}})
 	trips := e.watch.take()
 	if ctx.Err() != nil {
@@ -33,7 +33,7 @@ func (e *examination) manifest(ctx context.Context, asked string) (content image
 		discard(resp)
 		e.quota = resp.Header
 	}
-	refusal := func() error { return e.client.refusal(step, resp, purposeRegistry, "") }
+	refusal := func() error { return e.client.refusal(step, resp, at) }
 	if !e.access(trips, at.url.Path, err, refusal) {
 		return content, false
 	}

@@ -17,35 +17,35 @@ import (
 const nearExpiry = 14 * 24 * time.Hour
 
 // tls tells the version, who signed the certificate, and until when it holds.
-func (w way) tls() Finding {
+func (l leg) tls() Finding {
 	f := Finding{Hop: HopTLS, Status: StatusOK}
-	if w.handshake != nil {
-		f.Duration = w.handshake.took
+	if l.handshake != nil {
+		f.Duration = l.handshake.took
 	}
 	switch {
-	case w.failing() == HopTLS:
-		f.Text, f.Details = w.certificateFault()
+	case l.failing() == HopTLS:
+		f.Text, f.Details = l.certificateFault()
 		return f
-	case w.url.Scheme == "http":
+	case l.url.Scheme == "http":
 		f.Text = "none: plain HTTP"
-		if !isLoopbackHost(w.url.Hostname()) {
+		if !isLoopbackHost(l.url.Hostname()) {
 			f.Status, f.Text = StatusWarning, "none: plain HTTP, which anybody on the way can read and change"
 		}
 		return f
-	case w.state == nil || len(w.state.PeerCertificates) == 0:
+	case l.state == nil || len(l.state.PeerCertificates) == 0:
 		return f
 	}
-	leaf, version := w.state.PeerCertificates[0], tls.VersionName(w.state.Version)
+	leaf, version := l.state.PeerCertificates[0], tls.VersionName(l.state.Version)
 	f.Details = map[string]string{
 		"version": version, "authority": called(leaf.Issuer), "expires": leaf.NotAfter.UTC().Format(time.RFC3339),
 	}
 	f.Text = fmt.Sprintf("%s, signed by %q", version, called(leaf.Issuer))
-	if len(w.state.VerifiedChains) == 0 {
+	if len(l.state.VerifiedChains) == 0 {
 		f.Status = StatusWarning
 		f.Text += ", which is not checked"
 		return f
 	}
-	if chain := w.state.VerifiedChains[0]; len(chain) > 2 {
+	if chain := l.state.VerifiedChains[0]; len(chain) > 2 {
 		root := called(chain[len(chain)-1].Subject)
 		f.Details["root"] = root
 		f.Text += fmt.Sprintf(" under %q", root)
@@ -61,10 +61,10 @@ func (w way) tls() Finding {
 
 // certificateFault says what is wrong with a server's certificate, or what else
 // the handshake failed of.
-func (w way) certificateFault() (text string, details map[string]string) {
+func (l leg) certificateFault() (text string, details map[string]string) {
 	var untrusted *tls.CertificateVerificationError
-	if !errors.As(w.err, &untrusted) || len(untrusted.UnverifiedCertificates) == 0 {
-		return w.message(), nil
+	if !errors.As(l.err, &untrusted) || len(untrusted.UnverifiedCertificates) == 0 {
+		return l.message(), nil
 	}
 	leaf := untrusted.UnverifiedCertificates[0]
 	last := untrusted.UnverifiedCertificates[len(untrusted.UnverifiedCertificates)-1]
@@ -75,10 +75,10 @@ func (w way) certificateFault() (text string, details map[string]string) {
 		other   x509.HostnameError
 		invalid x509.CertificateInvalidError
 	)
-	why := w.message()
+	why := l.message()
 	switch {
 	case errors.As(untrusted.Err, &other):
-		why = "it is for " + namesOf(leaf) + ", not for " + w.url.Hostname()
+		why = "it is for " + namesOf(leaf) + ", not for " + l.url.Hostname()
 	case errors.As(untrusted.Err, &invalid) && invalid.Reason == x509.Expired:
 		why = validity(cmp.Or(invalid.Cert, leaf), time.Now())
 	case errors.As(untrusted.Err, &unknown) && slices.Equal(leaf.RawIssuer, leaf.RawSubject):
