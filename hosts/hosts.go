@@ -47,4 +47,16 @@ type Route struct {
 	Mirrors []Endpoint // preferred first
 	// Blocked is the file that forbids the registry; empty where none does.
 	Blocked string
+	// Ignored is what is configured for the repository and cannot be followed.
+	Ignored []Ignored
 }
+
+// Ignored is a piece of configuration that cannot be followed, for messages.
+type Ignored struct {
+	What   string // a mirror, a prefix
+	Source string // the file that says it
+	Why    string
+}
+
+// String is one line.
+func (i Ignored) String() string { return i.What + " (" + i.Source + "): " + i.Why }

@@ -43,6 +43,9 @@ var (
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")
+	// ErrForeignURL: the URL of a foreign layer is one that no request is sent
+	// to.
+	ErrForeignURL = errors.New("foreign layer URL refused")
 	// ErrBlocked: the configuration forbids the registry.
 	ErrBlocked = errors.New("registry blocked")
 	// ErrClock: a server's clock and ours differ by so much that tokens and
@@ -219,6 +222,7 @@ func (c *client) diagnose(u *url.URL, err error) (message string, causes []error
 		record    tls.RecordHeaderError
 		alert     tls.AlertError
 		network   net.Error
+		policy    policyError
 	)
 	errors.As(err, &operation)
 	dial = operation != nil && (operation.Op == "dial" || operation.Op == "proxyconnect")
@@ -228,8 +232,8 @@ func (c *client) diagnose(u *url.URL, err error) (message string, causes []error
 		}
 	}()
 	switch {
-	case errors.Is(err, ErrRealm):
-		return c.publicFrom(u, unwrapDial(err), 200), sentinel(ErrRealm), true, false
+	case errors.As(err, &policy):
+		return c.publicFrom(u, unwrapDial(err), 200), []error{err}, true, false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "unknown host", sentinel(ErrUnknownHost), true, true
 	case errors.As(err, &dns):

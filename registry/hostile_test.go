@@ -129,7 +129,7 @@ func TestSignatureInFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = r.client.get(t.Context(), "get blob", location{mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1"), nil}, http.Header{}, false)
+	_, _, err = r.client.get(t.Context(), "get blob", location{url: mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1")}, http.Header{}, false)
 	if err == nil || strings.Contains(err.Error()+trace.String(), canary) || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("%v\n%s", err, trace.String())
 	}
@@ -138,7 +138,7 @@ func TestSignatureInFailure(t *testing.T) {
 		Body: io.NopCloser(strings.NewReader(`<Error><Code>` + canary + `</Code><Message>no</Message></Error>`)),
 	}
 	var refused *Error
-	if !errors.As(r.client.refusal("get blob", resp, location{resp.Request.URL, nil}), &refused) || refused.Code != "***" {
+	if !errors.As(r.client.refusal("get blob", resp, location{url: resp.Request.URL}), &refused) || refused.Code != "***" {
 		t.Errorf("got %+v", refused)
 	}
 }

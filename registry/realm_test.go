@@ -121,7 +121,7 @@ func TestRealmIsCheckedWhenDialed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := r.client.send("get token", req, r.client.transports.toRealm(req.URL))
+		resp, err := r.client.sendToRealm("get token", req)
 		if err == nil {
 			discard(resp)
 		}
