@@ -66,7 +66,7 @@ type Finding struct {
 	// Err is the cause of a fault, and of some warnings: what a pull would end
 	// with there.
 	Err error
-	// Details are the parts of Text for programs: proxy and variable; addresses;
+	// Details are the parts of Text for programs: proxy and source; addresses;
 	// address; version, authority, root, expires and days_left; status; scheme,
 	// scope and offered; source; realm; granted; digest, media_type and size;
 	// limit, remaining and window; seconds.

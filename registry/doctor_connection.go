@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -71,7 +72,7 @@ func (l leg) failing() Hop {
 		return HopProxy
 	case errors.Is(l.err, ErrUnknownHost), len(l.lookups) > 0 && len(l.dials) == 0 && l.lookups[len(l.lookups)-1].err != nil:
 		return HopName
-	case errors.Is(l.err, ErrCertificate), errors.Is(l.err, ErrTLS), errors.Is(l.err, ErrPlainHTTP), errors.Is(l.err, ErrHTTPS):
+	case slices.ContainsFunc(tlsFaults, func(fault error) bool { return errors.Is(l.err, fault) }):
 		return HopTLS
 	case l.dialed() && !l.connected():
 		return HopTCP
@@ -80,6 +81,9 @@ func (l leg) failing() Hop {
 	}
 	return ""
 }
+
+// tlsFaults are what TLS fails of.
+var tlsFaults = []error{ErrCertificate, ErrTLS, ErrPlainHTTP, ErrHTTPS, ErrClientCertificate, ErrCertificateFile}
 
 // message is what the failure says of itself.
 func (l leg) message() string {
@@ -90,7 +94,7 @@ func (l leg) message() string {
 	return l.err.Error()
 }
 
-// proxy tells which proxy is in use, and which variable names it.
+// proxy tells which proxy is in use. Its source is the variable that names it.
 func (l leg) proxy() Finding {
 	f := Finding{Hop: HopProxy, Status: StatusOK, Text: "none"}
 	switch {
@@ -106,8 +110,7 @@ func (l leg) proxy() Finding {
 	f.Text = l.via.Scheme + "://" + l.via.Host
 	f.Details = map[string]string{"proxy": f.Text}
 	if variable := proxyVariable(l.url.Scheme, l.via.Host); variable != "" {
-		f.Text += ", from " + variable
-		f.Details["variable"] = variable
+		f.Details["source"] = variable
 	}
 	if l.failing() == HopProxy {
 		said := strings.TrimPrefix(l.message(), "the proxy")

@@ -3,11 +3,9 @@ package registry
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +22,7 @@ func (l leg) tls() Finding {
 	}
 	switch {
 	case l.failing() == HopTLS:
-		f.Text, f.Details = l.certificateFault()
+		f.Text, f.Details = l.message(), distrusted(l.err)
 		return f
 	case l.url.Scheme == "http":
 		f.Text = "none: plain HTTP"
@@ -59,63 +57,20 @@ func (l leg) tls() Finding {
 	return f
 }
 
-// certificateFault says what is wrong with a server's certificate, or what else
-// the handshake failed of.
-func (l leg) certificateFault() (text string, details map[string]string) {
+// distrusted are the parts of a certificate that is not trusted; nil where the
+// handshake failed of something else.
+func distrusted(err error) map[string]string {
 	var untrusted *tls.CertificateVerificationError
-	if !errors.As(l.err, &untrusted) || len(untrusted.UnverifiedCertificates) == 0 {
-		return l.message(), nil
+	if !errors.As(err, &untrusted) || len(untrusted.UnverifiedCertificates) == 0 {
+		return nil
 	}
-	leaf := untrusted.UnverifiedCertificates[0]
-	last := untrusted.UnverifiedCertificates[len(untrusted.UnverifiedCertificates)-1]
-	authority := called(last.Issuer)
-	details = map[string]string{"authority": authority, "expires": leaf.NotAfter.UTC().Format(time.RFC3339)}
-	var (
-		unknown x509.UnknownAuthorityError
-		other   x509.HostnameError
-		invalid x509.CertificateInvalidError
-	)
-	why := l.message()
-	switch {
-	case errors.As(untrusted.Err, &other):
-		why = "it is for " + namesOf(leaf) + ", not for " + l.url.Hostname()
-	case errors.As(untrusted.Err, &invalid) && invalid.Reason == x509.Expired:
-		why = validity(cmp.Or(invalid.Cert, leaf), time.Now())
-	case errors.As(untrusted.Err, &unknown) && slices.Equal(leaf.RawIssuer, leaf.RawSubject):
-		why = fmt.Sprintf("signed by itself, %q", authority)
-	case errors.As(untrusted.Err, &unknown):
-		why = fmt.Sprintf("signed by %q", authority)
+	sent := untrusted.UnverifiedCertificates
+	return map[string]string{
+		"authority": called(sent[len(sent)-1].Issuer), "expires": sent[0].NotAfter.UTC().Format(time.RFC3339),
 	}
-	return "the certificate is not trusted: " + strings.TrimPrefix(why, "the certificate is not trusted: "), details
-}
-
-// validity says how a certificate's time and ours differ.
-func validity(c *x509.Certificate, now time.Time) string {
-	if now.Before(c.NotBefore) {
-		return "it is good from " + day(c.NotBefore) + " on, and this machine's clock says " + day(now)
-	}
-	return "it expired on " + day(c.NotAfter) + "; this machine's clock says " + day(now)
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
-
-// maxNames is how many of a certificate's names are told.
-const maxNames = 5
-
-// namesOf are the hosts that a certificate is for.
-func namesOf(c *x509.Certificate) string {
-	names := slices.Clone(c.DNSNames)
-	for _, address := range c.IPAddresses {
-		names = append(names, address.String())
-	}
-	switch {
-	case len(names) == 0:
-		return "no host (it names none as subject alternative names)"
-	case len(names) > maxNames:
-		names = append(names[:maxNames], strconv.Itoa(len(names)-maxNames)+" others")
-	}
-	return strings.Join(names, ", ")
-}
 
 // called is what an authority is known by.
 func called(name pkix.Name) string {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -37,13 +38,18 @@ const doctorExample = `  davit doctor alpine
 
 const doctorFooter = `Exit codes, as davit pull would end:
   0 it would work, perhaps with warnings   1 fault   2 wrong usage   3 not found
-  4 not authorized   5 content failed verification   130, 143 interrupted`
+  4 not authorized   5 content failed verification   130, 143 interrupted
+
+` + credentialsHelp + `
+
+` + hostsHelp
 
 type doctorOptions struct {
-	reference ref.Reference
-	registry  registryFlags
-	json      bool
-	debug     bool
+	registry registryFlags
+	display  displayFlags
+
+	reference ref.Reference // by validate
+	alias     *alias        // that it was
 }
 
 func newDoctor(s streams) *cobra.Command {
@@ -65,8 +71,7 @@ func newDoctor(s streams) *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	o.registry.add(flags)
-	flags.BoolVar(&o.debug, "debug", false, "tell each request and answer, without secrets")
-	flags.BoolVar(&o.json, "json", false, "print each finding as JSON, an object a line")
+	o.display.addMessages(cmd)
 	return cmd
 }
 
@@ -78,9 +83,15 @@ func (o *doctorOptions) validate(args []string) error {
 	default:
 		return usagef("one image at a time, but there are %d", len(args))
 	}
-	var err error
-	if o.reference, err = ref.Parse(args[0]); err != nil {
-		return usageError{err}
+	config, err := hosts.Load(hosts.Environment{})
+	if err != nil {
+		return err
+	}
+	if o.reference, o.alias, err = parseName(config, args[0]); err != nil {
+		return err
+	}
+	if err := o.display.validate(); err != nil {
+		return err
 	}
 	return o.registry.validate([]ref.Reference{o.reference})
 }
@@ -90,9 +101,16 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	shown := (&displayFlags{progress: "none", debug: o.debug}).open(s.err)
+	shown := o.display.open(s.err)
 	opts.Trace, opts.Events = shown.trace, shown.events
-	p := &prescription{out: s.out, json: o.json, about: circumstances{registry: o.reference.Registry}}
+	if o.alias != nil {
+		shown.note("%s", o.alias)
+	}
+	p := &prescription{
+		out: s.out, json: o.display.json,
+		proxyFlag: o.registry.reach.proxy != "",
+		about:     circumstances{registry: o.reference.Registry},
+	}
 	p.heading(o.reference.String())
 	err = registry.Diagnose(ctx, o.reference, opts, p.add)
 	p.flush()
@@ -110,9 +128,10 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 
 // prescription prints findings, and what to do about them.
 type prescription struct {
-	out   io.Writer
-	json  bool
-	about circumstances
+	out       io.Writer
+	json      bool
+	proxyFlag bool // --proxy was given
+	about     circumstances
 
 	mirror  string             // whose section it is
 	skipped []registry.Finding // that have the same reason, and so one line
@@ -132,6 +151,7 @@ type diagnosed struct {
 }
 
 func (p *prescription) add(f registry.Finding) {
+	f = p.sourced(f)
 	f.Text, f.Host = line(f.Text), line(f.Host)
 	if p.json {
 		if err := printJSON(p.out, diagnosed{
@@ -157,6 +177,22 @@ func (p *prescription) add(f registry.Finding) {
 	if todo := remedy(f, p.about); todo != "" {
 		p.print("         remedy: %s\n", line(todo))
 	}
+}
+
+// sourced is a finding of a proxy with what names the proxy.
+func (p *prescription) sourced(f registry.Finding) registry.Finding {
+	switch {
+	case f.Hop != registry.HopProxy || f.Status == registry.StatusSkipped:
+	case f.Details["proxy"] == "" && p.proxyFlag:
+		f.Text = "none, although --proxy is given: NO_PROXY lists the host"
+	case f.Details["proxy"] == "":
+	case p.proxyFlag:
+		f.Details["source"] = "--proxy"
+		fallthrough
+	case f.Details["source"] != "":
+		f.Text += " (from " + f.Details["source"] + ")"
+	}
+	return f
 }
 
 // flush prints what is kept back.
@@ -214,8 +250,6 @@ func remedy(f registry.Finding, about circumstances) string {
 		return ""
 	}
 	switch {
-	case errors.Is(f.Err, registry.ErrBlocked):
-		return "that file names the registry as blocked: take it out there if it is meant to be used"
 	case errors.Is(f.Err, registry.ErrClock):
 		return "set this machine's clock, best by NTP; if it is right, tell who runs " + f.Host
 	case f.Hop == registry.HopTLS:
@@ -246,6 +280,8 @@ func certificateRemedy(f registry.Finding, about circumstances) string {
 		return "trust the CA with --ca-cert ca.pem, and have certificates checked"
 	case errors.As(f.Err, &unknown):
 		return trust(f.Host, about)
+	case errors.Is(f.Err, registry.ErrClientCertificate) && runtime.GOOS == "linux":
+		return "--cert FILE and --key FILE, or save them as client.cert and client.key in /etc/docker/certs.d/" + f.Host
 	case errors.As(f.Err, &invalid) && invalid.Reason == x509.Expired:
 		return "set this machine's clock if it is wrong; else who runs " + f.Host + " has to renew the certificate"
 	case f.Err != nil:
