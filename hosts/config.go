@@ -125,7 +125,7 @@ func (t *table) host() Host {
 	if t == nil || !t.insecure {
 		return Host{}
 	}
-	return Host{Insecure: true, Source: t.file}
+	return Host{Insecure: true, Plain: true, Source: t.file}
 }
 
 // reach is how a canonical host is reached: registries is what registries.conf

@@ -119,7 +119,7 @@ func (c *daemonJSON) find(host string) Host {
 	if i < 0 {
 		return Host{}
 	}
-	return Host{Insecure: true, Source: c.insecure[i].file}
+	return Host{Insecure: true, Plain: true, Source: c.insecure[i].file}
 }
 
 // lineOf is the line where JSON is malformed.

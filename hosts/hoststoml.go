@@ -153,7 +153,7 @@ func (r *hostsReader) reach(t target, c hostTOML) (Host, error) {
 	h := Host{Scheme: t.scheme, Insecure: c.SkipVerify, Source: r.path}
 	switch {
 	case h.Insecure && h.Scheme == "http":
-		h.Scheme = "" // containerd tries HTTPS then, and HTTP where there is none
+		h.Scheme, h.Plain = "", true // containerd tries HTTPS then, and HTTP where there is none
 	case h.Insecure && !loopback(t.registry):
 		h.Scheme = "https" // with no certificate checked, but TLS
 	}

@@ -4,7 +4,7 @@ import "slices"
 
 // merge adds to h what another source says of the same host. The first source
 // that prescribes a scheme, or has key pairs, is heard; a CA that any of them
-// trusts is trusted; Insecure is enough said once.
+// trusts is trusted; Insecure and Plain are enough said once.
 func (h *Host) merge(from Host) {
 	if from.weight() > h.weight() {
 		h.Source = from.Source
@@ -13,6 +13,7 @@ func (h *Host) merge(from Host) {
 		h.Scheme = from.Scheme
 	}
 	h.Insecure = h.Insecure || from.Insecure
+	h.Plain = h.Plain || from.Plain
 	for _, file := range from.CAFiles {
 		if !slices.Contains(h.CAFiles, file) {
 			h.CAFiles = append(h.CAFiles, file)
@@ -26,7 +27,7 @@ func (h *Host) merge(from Host) {
 // weight is how much a user has to know of what is said.
 func (h *Host) weight() int {
 	switch {
-	case h.Insecure || h.Scheme == "http":
+	case h.Insecure || h.Plain || h.Scheme == "http":
 		return 3
 	case h.Scheme != "":
 		return 2

@@ -129,7 +129,7 @@ func (c *Config) tableMirrors(r *Route, found *table, registry, repository strin
 		e := Endpoint{NoTags: m.noTags, NoDigests: m.noDigests, Source: found.file}
 		var said Host
 		if m.insecure {
-			said = Host{Insecure: true, Source: found.file}
+			said = Host{Insecure: true, Plain: true, Source: found.file}
 		}
 		var err error
 		e.Registry, e.Repository, err = found.rewrite(m.location, registry, repository)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +22,7 @@ var discardLog = log.New(io.Discard, "", 0)
 // dialTo leads every connection of r's to server, but makes it look as if it
 // were one to address.
 func dialTo(r *Repository, server *httptest.Server, address string) {
-	r.client.transports.secure.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	r.client.transports.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, host(server))
 		if err != nil {
 			return nil, err
@@ -181,14 +180,12 @@ func TestRealmThroughProxyOnLoopback(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	})
-	r, err := Open(ref.Reference{Registry: "registry.test", Repository: "team/app", Scheme: "http"}, Options{Credentials: given("me", canary)})
+	r, err := Open(ref.Reference{Registry: "registry.test", Repository: "team/app", Scheme: "http"}, Options{
+		Credentials: given("me", canary), Proxy: http.ProxyURL(mustParse(t, proxy.URL)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// http.ProxyFromEnvironment reads the environment once a process.
-	through := func(*http.Request) (*url.URL, error) { return mustParse(t, proxy.URL), nil }
-	r.client.transports.proxy = through
-	r.client.transports.secure.(*http.Transport).Proxy = through
 	if _, err := r.Manifest(t.Context(), "v1"); err != nil {
 		t.Error(err)
 	}

@@ -117,7 +117,11 @@ func (o *loginOptions) validate(args []string) error {
 	if err := o.display.validate(); err != nil {
 		return err
 	}
-	return o.reach.validate([]ref.Reference{o.at})
+	if err := o.reach.validate([]ref.Reference{o.at}); err != nil {
+		return err
+	}
+	o.reach.plainHTTP.registry = o.reach.plainHTTP.registry || o.at.Scheme == "http"
+	return nil
 }
 
 func (o *loginOptions) run(ctx context.Context, s streams) error {
@@ -137,11 +141,22 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 	opts.Events, opts.Trace = shown.events, shown.trace
 	session := registry.NewSession(opts)
 	defer func() { _ = session.Close() }()
-	checked, err := session.Check(ctx, o.at)
-	if err != nil {
+	checked, err := session.Check(ctx, o.at.Registry)
+	switch {
+	case err != nil:
 		return explain(ctx, err, circumstances{registry: o.at.Registry, login: true})
+	case !checked.Asked:
+		return failure{
+			err:  fmt.Errorf("%s wants no credential, so that there is nothing to check yours against, and none is stored", o.at.Registry),
+			hint: "davit pull works there as it is",
+		}
+	case checked.Credential.RegistryToken != "":
+		return failure{
+			err:  fmt.Errorf("%s takes this token as it is, as a bearer token, which config.json has no place for", o.at.Registry),
+			hint: "give it to each command: DAVIT_TOKEN, with DAVIT_REGISTRY=" + o.at.Registry + ", or --token-stdin",
+		}
 	}
-	where, err := store.Save(ctx, o.at.Registry, checked)
+	where, err := store.Save(ctx, o.at.Registry, checked.Credential)
 	if err != nil {
 		return err
 	}
@@ -151,7 +166,7 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 	if found, err := everywhere()(ctx, o.at.Registry, ""); err == nil && found.Source != where {
 		shown.warn("davit pull will use the credential from %s, which goes before this one", found.Source)
 	}
-	return o.print(s, checked.Username, where)
+	return o.print(s, checked.Credential.Username, where)
 }
 
 // ask gets the credential to store.

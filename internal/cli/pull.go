@@ -47,14 +47,16 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
   davit pull app:1 --layers gzip                   for Docker before 23
   davit pull ghcr.io/org/app@sha256:… --tag app:1
-  davit pull registry.lan:5000/app -u me --password-stdin < token`
+  davit pull registry.lan:5000/app -u me --password-stdin < password
+  davit pull registry.gitlab.com/group/app --token-stdin < token
+  davit pull alpine --mirror harbor.lan/hub`
 
 const pullFooter = exitCodesHelp + `
 
 ` + credentialsHelp + `
 
 ` + hostsHelp + `
-  TMPDIR   where layers wait with -o -, for -f rootfs and --layers`
+  TMPDIR                          where layers wait with -o -, for -f rootfs and --layers`
 
 // stream is the output that stands for stdout.
 const stream = "-"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -67,7 +68,7 @@ type credentialFlags struct {
 }
 
 func (f *credentialFlags) add(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless one of the next two is there")
+	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless --password-stdin")
 	flags.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password from stdin")
 	flags.BoolVar(&f.tokenStdin, "token-stdin", false, "read a token from stdin, of whatever kind the registry takes")
 	flags.StringVar(&f.authfile, "authfile", "", "`FILE` with credentials as podman login stores them")
@@ -173,7 +174,7 @@ type hostFlags struct {
 
 func (f *hostFlags) add(flags *pflag.FlagSet) {
 	f.addWithoutMirrors(flags)
-	flags.StringArrayVar(&f.mirrors, "mirror", nil, "`[REGISTRY=]HOST[/PREFIX]` that has the same content; repeatable")
+	flags.StringArrayVar(&f.mirrors, "mirror", nil, "`MIRROR` with the same content: [REGISTRY=]HOST[/PREFIX]; repeatable")
 }
 
 func (f *hostFlags) addWithoutMirrors(flags *pflag.FlagSet) {
@@ -181,7 +182,7 @@ func (f *hostFlags) addWithoutMirrors(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cert, "cert", "", "`FILE` of a client certificate for the registry (PEM)")
 	flags.StringVar(&f.key, "key", "", "`FILE` of its private key (default: the file of --cert)")
 	flags.Var(&f.insecure, "insecure", "accept any certificate, of the registry or of `HOST`; repeatable")
-	flags.Var(&f.plainHTTP, "plain-http", "speak HTTP, to the registry or to `HOST`; repeatable (on loopback that is found out)")
+	flags.Var(&f.plainHTTP, "plain-http", "speak HTTP, to the registry or `HOST`; repeatable (on loopback that is found out)")
 	for _, flag := range []string{"insecure", "plain-http"} {
 		flags.Lookup(flag).NoOptDefVal = theRegistry
 	}
@@ -232,7 +233,7 @@ func (f *hostFlags) options(references []ref.Reference) (registry.Options, error
 	}
 	proxy, err := f.proxyFunc()
 	if err != nil {
-		return registry.Options{}, err
+		return registry.Options{}, usageError{err}
 	}
 	return registry.Options{Hosts: config.Host, Routes: config.Route, Proxy: proxy, UserAgent: userAgent()}, nil
 }
@@ -255,9 +256,9 @@ func (f *hostFlags) flags(references []ref.Reference) hosts.Flags {
 
 func (f *hostFlags) proxyFunc() (func(*http.Request) (*url.URL, error), error) {
 	if f.proxy == "" {
-		return registry.ProxyFromEnvironment()
+		return registry.ProxyFromEnvironment(), nil
 	}
-	return registry.ProxyURL(f.proxy, noProxy())
+	return registry.ProxyURL(f.proxy, cmp.Or(os.Getenv("no_proxy"), os.Getenv("NO_PROXY")))
 }
 
 func userAgent() string { return "davit/" + currentBuild().Version }

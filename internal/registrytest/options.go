@@ -26,6 +26,13 @@ type Options struct {
 	// TLS serves HTTPS with a certificate for 127.0.0.1, ::1 and localhost by
 	// a CA made for this server (Server.CAPEM).
 	TLS bool
+	// Names are further host names that the certificate is for, such as a Proxy
+	// can make up.
+	Names []string
+	// ClientCerts demands, where TLS is on, a client certificate by the
+	// server's CA for the registry: Server.ClientPEM. CDN and realm ask for one,
+	// but go on without, so that Request.ClientCert tells who shows them one.
+	ClientCerts bool
 	// HTTP2 offers HTTP/2 beside HTTP/1.1 where TLS is on.
 	HTTP2 bool
 	// PlainCDN keeps the CDN on plain HTTP where TLS is on.

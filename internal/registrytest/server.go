@@ -65,7 +65,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.records.init(&s.mu)
 	if o.TLS {
-		ca, err := newAuthority()
+		ca, err := newAuthority("registrytest CA", o.Names)
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +122,9 @@ func (s *Server) listen(name Listener, o Options) (serve func(), err error) {
 	}
 	if s.secure[name] {
 		server.TLSConfig = s.ca.serverConfig()
+		if o.ClientCerts {
+			s.ca.askClients(server.TLSConfig, name == Registry)
+		}
 	}
 	s.servers[name] = server
 	s.hosts[name] = inner.Addr().String()
@@ -149,8 +152,8 @@ func (s *Server) Close() error {
 
 // Configure changes the options for all requests that begin after it returned.
 // A fault that change sets anew counts its Times from the start; the others go
-// on counting. Content, Addr, TLS, HTTP2, PlainCDN, Rate and SendBuffer stay as
-// they are.
+// on counting. Content, Addr, TLS, Names, ClientCerts, HTTP2, PlainCDN, Rate and
+// SendBuffer stay as they are.
 func (s *Server) Configure(change func(*Options)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +162,7 @@ func (s *Server) Configure(change func(*Options)) {
 	change(&o)
 	o = o.clone()
 	o.Content, o.Addr, o.TLS, o.HTTP2, o.PlainCDN = old.Content, old.Addr, old.TLS, old.HTTP2, old.PlainCDN
+	o.Names, o.ClientCerts = old.Names, old.ClientCerts
 	o.Rate, o.SendBuffer = old.Rate, old.SendBuffer
 	s.options = o
 }
@@ -213,6 +217,15 @@ func (s *Server) CertPool() *x509.CertPool {
 		return nil
 	}
 	return s.ca.pool
+}
+
+// ClientPEM returns a certificate for clients by the server's CA, and its
+// private key, both in PEM; nil without TLS. Its common name is ClientName.
+func (s *Server) ClientPEM() (certificate, key []byte) {
+	if s.ca == nil {
+		return nil, nil
+	}
+	return s.ca.clientPEM()
 }
 
 // TB is what Start needs of a *testing.T or *testing.B.
