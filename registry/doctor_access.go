@@ -55,9 +55,9 @@ func (e *examination) ping(ctx context.Context) bool {
 }
 
 // access reports how the registry was convinced by the trips of a request for
-// path, from the challenge to the token. status is the registry's last answer,
-// err why there is none, refusal makes its last answer an error. It tells
-// whether there is anything left to ask.
+// path, from the challenge to the token. err is why there is no answer in the
+// end, refusal makes the last answer an error. It tells whether there is
+// anything left to ask.
 func (e *examination) access(trips []*trip, path string, err error, refusal func() error) bool {
 	var asked, realm []*trip // the registry, and whoever gives tokens
 	for _, t := range trips {
@@ -68,14 +68,14 @@ func (e *examination) access(trips []*trip, path string, err error, refusal func
 		}
 	}
 	first := slices.IndexFunc(asked, func(t *trip) bool { return t.status == http.StatusUnauthorized })
-	if first < 0 {
-		if err != nil {
-			e.fault(Finding{Hop: HopManifest, Text: err.Error(), Err: err})
-			e.stop(HopManifest)
-			return false
-		}
-		e.tell(Finding{Hop: HopChallenge, Status: StatusOK, Text: "none: the registry gives this to everybody"})
-		e.skip("the registry wants no credential", HopCredential, HopRealm, HopToken)
+	switch {
+	case first >= 0:
+	case err != nil: // which the manifest will tell more of
+		e.skip("the registry does not answer", HopChallenge, HopCredential, HopRealm, HopToken)
+		return true
+	default:
+		e.tell(Finding{Hop: HopChallenge, Status: StatusOK, Text: "none: the registry asks for no credential"})
+		e.skip("not needed", HopCredential, HopRealm, HopToken)
 		return true
 	}
 	last := asked[len(asked)-1]
@@ -154,7 +154,7 @@ func (e *examination) challenge(a answered, why error) bool {
 	}
 	f.Text = strings.Join(offered, " or ")
 	if a.scheme != "" {
-		f.Text = describe(a.met)
+		f.Text = publicChallenge(a.met)
 		f.Details["scheme"] = a.scheme
 		if scope := a.met.params["scope"]; scope != "" {
 			f.Details["scope"] = scope
@@ -165,17 +165,6 @@ func (e *examination) challenge(a answered, why error) bool {
 	}
 	e.tell(f)
 	return true
-}
-
-// describe is a challenge in words, without what may be a secret in its realm.
-func describe(c challenge) string {
-	header := http.Header{"Www-Authenticate": {c.scheme}}
-	for _, name := range []string{"realm", "service", "scope"} {
-		if value := c.params[name]; value != "" {
-			header["Www-Authenticate"][0] += fmt.Sprintf(" %s=%q,", name, value)
-		}
-	}
-	return publicChallenges(header)
 }
 
 // credential reports which one was used. It tells whether to go on.
@@ -197,7 +186,7 @@ func (e *examination) credential(a answered, denied bool, why error) bool {
 		f.Text, f.Err = f.Text+", which fits no challenge", why
 	case denied && a.scheme == "basic":
 		f.Text, f.Err = f.Text+", which the registry refuses", why
-	case !denied && refused != "":
+	case refused != "":
 		f.Status, f.Text = StatusWarning, "from "+refused+", which is refused: a pull goes on as nobody"
 	}
 	if f.Err != nil {
@@ -256,10 +245,10 @@ func (e *examination) realm(a answered, err error) bool {
 func (e *examination) token(a answered, denied bool, why error) bool {
 	f := Finding{Hop: HopToken, Status: StatusOK}
 	value, _ := strings.CutPrefix(a.shown, "Bearer ")
-	claims, readable := readClaims(value)
+	claims, isJWT := readClaims(value)
 	wanted := "repository:" + e.repository.name + ":pull"
-	granted := readable && claims.grants(e.repository.name)
-	if readable {
+	granted := isJWT && claims.grants(e.repository.name)
+	if isJWT {
 		f.Details = map[string]string{"granted": claims.String()}
 	}
 	switch {
@@ -267,11 +256,11 @@ func (e *examination) token(a answered, denied bool, why error) bool {
 		f.Text, f.Err = refusalText(a.err), a.err
 	case granted:
 		f.Text = "it grants " + claims.String()
-	case denied && readable:
-		f.Text, f.Err = "it does not grant "+wanted+", but "+claims.String(), why
+	case denied && isJWT:
+		f.Text, f.Err = "it grants "+claims.String()+", not "+wanted, why
 	case denied:
 		f.Text, f.Err = "the registry refuses it, so that it is not for "+wanted, why
-	case readable:
+	case isJWT:
 		f.Text = "it tells of " + claims.String() + ", and the registry takes it"
 	default:
 		f.Text = "the registry takes it, but what it grants cannot be read"
@@ -295,8 +284,11 @@ func refusalText(err error) string {
 	if refused.Message != "" {
 		text += ": " + refused.Message
 	}
-	if refused.Credential != "" {
+	switch {
+	case refused.Credential != "":
 		text += "; with the credential from " + refused.Credential
+	case refused.Refused != "":
+		text += "; the credential from " + refused.Refused + " was refused too"
 	}
 	return text
 }

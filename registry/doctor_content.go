@@ -15,7 +15,8 @@ import (
 )
 
 // manifest asks for the manifest's header and reports how the registry was
-// convinced, then takes the manifest. ok tells whether it is one to read.
+// convinced, then takes the manifest, as a pull does. ok tells whether it is one
+// to read.
 func (e *examination) manifest(ctx context.Context, asked string) (content image.Content, ok bool) {
 	asked = cmp.Or(asked, e.reference.Tag, "latest")
 	separator := ":"
@@ -37,10 +38,10 @@ func (e *examination) manifest(ctx context.Context, asked string) (content image
 	if !e.access(trips, at.url.Path, err, refusal) {
 		return content, false
 	}
-	if resp.StatusCode == http.StatusUnauthorized { // with the right token: once is enough
-		err = refusal()
-	} else if content, err = e.repository.Manifest(ctx, asked); err != nil && e.mayBeNewest(err) {
-		content, err = e.newest(ctx, err)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		err = refusal() // with all that there is to show: a wrong password is not shown twice
+	} else {
+		content, err = e.take(ctx, asked)
 	}
 	e.watch.take()
 	if ctx.Err() != nil {
@@ -63,23 +64,21 @@ func (e *examination) manifest(ctx context.Context, asked string) (content image
 	return content, true
 }
 
-// mayBeNewest tells whether a pull looks for the newest version now.
-func (e *examination) mayBeNewest(err error) bool {
-	return e.mirror == "" && e.reference.TagOrDigest() == "" && errors.Is(err, image.ErrNotFound)
-}
-
-// newest is what a pull takes where there is no latest. err is why there is none.
-func (e *examination) newest(ctx context.Context, err error) (image.Content, error) {
-	img, newestErr := image.Resolve(ctx, e.repository, e.reference, image.Platforms{}, nil)
+// take is the manifest; where there is no latest the newest version's, as a pull
+// takes it.
+func (e *examination) take(ctx context.Context, asked string) (image.Content, error) {
+	content, err := e.repository.Manifest(ctx, asked)
+	if e.mirror != "" || e.reference.TagOrDigest() != "" || !errors.Is(err, image.ErrNotFound) {
+		return content, err
+	}
+	img, err := image.Resolve(ctx, e.repository, e.reference, image.Platforms{}, nil)
 	switch {
-	case newestErr != nil:
-		return image.Content{}, newestErr
+	case err != nil:
+		return image.Content{}, err
 	case len(img.Indexes) > 0:
 		return img.Indexes[0], nil
-	case len(img.Manifests) > 0:
-		return img.Manifests[0].Content, nil
 	}
-	return image.Content{}, err
+	return img.Manifests[0].Content, nil
 }
 
 // readable says whether a document is a manifest or an index that davit reads.
@@ -100,15 +99,15 @@ const sample = 4 << 10
 // who serves it, and whether that serves ranges.
 func (e *examination) blob(ctx context.Context, content image.Content) {
 	layer, err := e.largest(ctx, content)
-	if err != nil || layer.Digest == "" || ctx.Err() != nil {
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			e.fault(Finding{Hop: HopManifest, Text: err.Error(), Err: err})
-			e.stop(HopManifest)
-		default:
-			e.skip("the image has no layer in the registry", HopBlob, HopRanges)
-		}
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		e.fault(Finding{Hop: HopManifest, Text: err.Error(), Err: err})
+		e.stop(HopManifest)
+		return
+	case layer.Size == 0:
+		e.skip("the image has nothing to fetch", HopBlob, HopRanges)
 		return
 	}
 	e.watch.take()
@@ -122,7 +121,7 @@ func (e *examination) blob(ctx context.Context, content image.Content) {
 	if ignored && ctx.Err() == nil {
 		e.watchStorage(nil)
 		e.served(layer, noRanges.Host)
-		e.ranges(layer, fmt.Sprintf("none: %s", refusalText(noRanges.Err)), err)
+		e.ranges(fmt.Sprintf("none: %s", refusalText(noRanges.Err)), err)
 		return
 	}
 	if err == nil {
@@ -146,7 +145,7 @@ func (e *examination) blob(ctx context.Context, content image.Content) {
 	case layer.Size < 2:
 		e.skip("the layer is too small for a range", HopRanges)
 	case got.Start != off || got.Len != n:
-		e.ranges(layer, fmt.Sprintf("none: asked for %d bytes from %d, it sends all %d", n, off, got.Len), nil)
+		e.ranges(fmt.Sprintf("none: asked for %d bytes from %d, it sends %d from %d", n, off, got.Len, got.Start), nil)
 	default:
 		e.tell(Finding{Hop: HopRanges, Host: got.Host, Status: StatusOK, Text: fmt.Sprintf("206, bytes %d-%d of %d", off, off+n-1, layer.Size)})
 	}
@@ -197,7 +196,7 @@ func (e *examination) served(layer image.Descriptor, host string) {
 
 // ranges reports that there are none. A pull works without: a blob is one
 // stream then, and starts over where that is cut.
-func (e *examination) ranges(layer image.Descriptor, text string, err error) {
+func (e *examination) ranges(text string, err error) {
 	e.tell(Finding{Hop: HopRanges, Status: StatusWarning, Text: text, Err: err})
 }
 
@@ -230,13 +229,18 @@ func (e *examination) largest(ctx context.Context, content image.Content) (image
 // maxDepth is how many indexes within each other are opened.
 const maxDepth = 3
 
-// choose takes the image for this machine, else the first that is one.
+// choose takes the image for this machine, else the first that is one: what is
+// for an unknown platform is an attestation.
 func choose(manifests []ocispec.Descriptor) ocispec.Descriptor {
-	ours, chosen := image.DefaultPlatform(), manifests[0]
-	for i := len(manifests) - 1; i >= 0; i-- {
-		if p := manifests[i].Platform; p != nil && p.OS != "unknown" && (p.Architecture == ours.Architecture || chosen.Platform == nil || chosen.Platform.Architecture != ours.Architecture) {
-			chosen = manifests[i]
+	ours := image.DefaultPlatform()
+	first := -1
+	for i, d := range manifests {
+		switch {
+		case d.Platform != nil && d.Platform.OS == ours.OS && d.Platform.Architecture == ours.Architecture:
+			return d
+		case first < 0 && (d.Platform == nil || d.Platform.OS != "unknown"):
+			first = i
 		}
 	}
-	return chosen
+	return manifests[max(first, 0)]
 }

@@ -16,11 +16,14 @@ import (
 )
 
 func TestTLSFinding(t *testing.T) {
-	certificate := func(left time.Duration) *x509.Certificate {
-		return &x509.Certificate{Issuer: pkix.Name{CommonName: "Corp CA"}, NotAfter: time.Now().Add(left)}
+	const days = 24 * time.Hour
+	certificate := func(life, left time.Duration) *x509.Certificate {
+		end := time.Now().Add(left)
+		return &x509.Certificate{Issuer: pkix.Name{CommonName: "Corp CA"}, NotBefore: end.Add(-life), NotAfter: end}
 	}
 	root := &x509.Certificate{Subject: pkix.Name{Organization: []string{"Corp"}}}
-	far, near := certificate(365*24*time.Hour), certificate(5*24*time.Hour+time.Hour)
+	far, near := certificate(90*days, 60*days), certificate(90*days, 5*days+time.Hour)
+	short, shortNear := certificate(6*days, 5*days), certificate(6*days, days)
 	state := func(leaf *x509.Certificate, chain ...*x509.Certificate) *tls.ConnectionState {
 		s := &tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: []*x509.Certificate{leaf}}
 		if len(chain) > 0 {
@@ -36,7 +39,9 @@ func TestTLSFinding(t *testing.T) {
 	}{
 		{"https://registry.test/", state(far, far, root), StatusOK, `TLS 1.3, signed by "Corp CA", good until ` + far.NotAfter.UTC().Format(time.DateOnly)},
 		{"https://registry.test/", state(far, far, root, root), StatusOK, `TLS 1.3, signed by "Corp CA" under "Corp", good until `},
-		{"https://registry.test/", state(near, near, root), StatusWarning, ", for 5 days"},
+		{"https://registry.test/", state(near, near, root), StatusWarning, ", which is soon"},
+		{"https://registry.test/", state(short, short, root), StatusOK, ", good until "},
+		{"https://registry.test/", state(shortNear, shortNear, root), StatusWarning, ", which is soon"},
 		{"https://registry.test/", state(far), StatusWarning, `signed by "Corp CA", which is not checked`},
 		{"http://registry.test/", nil, StatusWarning, "none: plain HTTP, which anybody"},
 		{"http://localhost:5000/", nil, StatusOK, "none: plain HTTP"},

@@ -158,9 +158,9 @@ func TestDiagnoseToken(t *testing.T) {
 	}{
 		{"granted", jwt(access("team/app", "push", "pull")), true, StatusOK, "it grants repository:team/app:push,pull"},
 		{"everything", jwt(access("team/app", "*")), true, StatusOK, "it grants repository:team/app:*"},
-		{"nothing", jwt(`{"access":[]}`), false, StatusFault, "it does not grant repository:team/app:pull, but nothing"},
+		{"nothing", jwt(`{"access":[]}`), false, StatusFault, "it grants nothing, not repository:team/app:pull"},
 		{"null", jwt(`{"access":null}`), false, StatusFault, "the registry refuses it"},
-		{"another repository", jwt(access("team/other", "pull")), false, StatusFault, "but repository:team/other:pull"},
+		{"another repository", jwt(access("team/other", "pull")), false, StatusFault, "it grants repository:team/other:pull, not repository:team/app:pull"},
 		{"another repository, taken", jwt(access("team/other", "pull")), true, StatusOK, "and the registry takes it"},
 		{"opaque", "opaque-" + canary, true, StatusOK, "cannot be read"},
 		{"opaque, refused", "opaque-" + canary, false, StatusFault, "the registry refuses it"},

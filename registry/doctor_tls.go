@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
@@ -11,8 +12,13 @@ import (
 	"time"
 )
 
-// nearExpiry is how long before a certificate's end it is time to renew it.
-const nearExpiry = 14 * 24 * time.Hour
+// maxNear is how long before its end a certificate is to be renewed; one that
+// was made for less than six weeks, in the last third of its life.
+const maxNear = 14 * 24 * time.Hour
+
+func isNearEnd(c *x509.Certificate, left time.Duration) bool {
+	return left < min(maxNear, c.NotAfter.Sub(c.NotBefore)/3)
+}
 
 // tls tells the version, who signed the certificate, and until when it holds.
 func (l leg) tls() Finding {
@@ -49,10 +55,9 @@ func (l leg) tls() Finding {
 		f.Text += fmt.Sprintf(" under %q", root)
 	}
 	f.Text += ", good until " + day(leaf.NotAfter)
-	if left := time.Until(leaf.NotAfter); left < nearExpiry {
-		days := strconv.Itoa(int(left.Hours() / 24))
-		f.Status, f.Details["days_left"] = StatusWarning, days
-		f.Text += ", for " + days + " days"
+	if left := time.Until(leaf.NotAfter); isNearEnd(leaf, left) {
+		f.Status, f.Details["days_left"] = StatusWarning, strconv.Itoa(int(left.Hours()/24))
+		f.Text += ", which is soon"
 	}
 	return f
 }
