@@ -207,6 +207,19 @@ func forwards(proxy, u *url.URL) bool {
 	return proxy != nil && !isSOCKS(proxy) && u.Scheme == "http"
 }
 
+// wantsUser tells whether an answer is the proxy's own, which asks for a user and
+// a password: 407, or what tinyproxy answers to wrong ones, 401. That is not to
+// be taken for the registry's.
+func wantsUser(proxy *url.URL, resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusProxyAuthRequired:
+		return true
+	case http.StatusUnauthorized:
+		return proxy.User != nil && strings.HasPrefix(resp.Header.Get("Server"), "tinyproxy/") && resp.Header.Get("Via") == ""
+	}
+	return false
+}
+
 // proxyRefusal is a proxy's own answer where it was to connect us to a host.
 type proxyRefusal struct {
 	status  int
@@ -242,7 +255,7 @@ func (c *client) proxyFault(u, proxy *url.URL, err error) *fault {
 	switch {
 	case errors.Is(err, ErrProxy):
 		return found(strings.TrimPrefix(c.publicFrom(u, err.Error(), 400), ErrProxy.Error()+": "), true, false)
-	case errors.As(err, &refusal) && refusal.status == http.StatusProxyAuthRequired:
+	case errors.As(err, &refusal) && (refusal.status == http.StatusProxyAuthRequired || refusal.status == http.StatusUnauthorized):
 		return found(name+" "+c.wishes(refusal), true, false, ErrProxyAuth)
 	case errors.As(err, &refusal):
 		answer := statusText(refusal.status)

@@ -35,11 +35,15 @@ type pair struct {
 }
 
 // trustFor reads the certificates for u's host. Files are read once, and hosts
-// of which there is nothing particular to say share one trust.
-func (t *transports) trustFor(u *url.URL) (*trust, error) {
+// of which there is nothing particular to say share one trust. bare: the host is
+// shown no certificate of ours.
+func (t *transports) trustFor(u *url.URL, bare bool) (*trust, error) {
 	host, err := t.hostFor(u)
 	if err != nil {
 		return nil, err
+	}
+	if bare {
+		host.KeyPairs = nil
 	}
 	return t.trust(u, host)
 }

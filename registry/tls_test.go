@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,7 +136,7 @@ func TestCAFiles(t *testing.T) {
 			t.Errorf("a host that is not checked: %v", err)
 		}
 	}
-	if warnings := sent.of(image.EventWarning); len(warnings) != 1 || warnings[0].Text != "the certificate of "+elsewhere+" is not checked, as hosts.toml says" {
+	if warnings := sent.of(image.EventWarning); len(warnings) != 1 || warnings[0].Text != "the certificate of "+elsewhere+" is not checked (hosts.toml)" {
 		t.Errorf("warned %v", warnings)
 	}
 
@@ -303,6 +304,31 @@ func TestClientCertificate(t *testing.T) {
 	}
 	if got := shown(); got[registrytest.CDN] != registrytest.ClientName || got[registrytest.Realm] != "" {
 		t.Errorf("shown to %v", got)
+	}
+}
+
+// What a foreign layer's URL names is shown no certificate, even where one is
+// configured for it.
+func TestStrangersSeeNoCertificate(t *testing.T) {
+	server := registrytest.Start(t, registrytest.Options{TLS: true, ClientCerts: true})
+	certificate, key := server.ClientPEM()
+	pair := hosts.KeyPair{CertFile: file(t, "client.cert", certificate), KeyFile: file(t, "client.key", key)}
+	realm := server.HostOf(registrytest.Realm)
+	r := openServer(t, server, server.Host(), Options{Hosts: known(map[string]hosts.Host{
+		server.Host(): {CAFiles: []string{file(t, "ca.pem", server.CAPEM())}, KeyPairs: []hosts.KeyPair{pair}},
+		realm:         {KeyPairs: []hosts.KeyPair{pair}},
+	})})
+	for _, to := range []func(*url.URL) http.RoundTripper{r.client.transports.toRealm, r.client.transports.toStranger} {
+		u := mustParse(t, "https://"+realm+"/")
+		req := (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}}).WithContext(t.Context())
+		resp, err := to(u).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		discard(resp)
+	}
+	if got := server.Requests(); len(got) != 2 || got[0].ClientCert == "" || got[1].ClientCert != "" {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -74,7 +74,7 @@ func newTransports(host string, reached hosts.Host, opts Options, check func(add
 	case t.proxy == nil:
 		t.proxy = ProxyFromEnvironment()
 	}
-	_, err := t.trustFor(&url.URL{Scheme: "https", Host: host})
+	_, err := t.trustFor(&url.URL{Scheme: "https", Host: host}, false)
 	return t, err
 }
 
@@ -92,24 +92,34 @@ func (o Options) reached(host string) (hosts.Host, error) {
 }
 
 // to is the transport for u.
-func (t *transports) to(u *url.URL) http.RoundTripper { return t.way(u, false) }
+func (t *transports) to(u *url.URL) http.RoundTripper { return t.way(way{to: u}) }
 
 // toRealm is the transport for a token realm that is not the registry itself:
 // it checks each address before it dials it. A proxy's is the user's choice.
-func (t *transports) toRealm(u *url.URL) http.RoundTripper { return t.way(u, true) }
+func (t *transports) toRealm(u *url.URL) http.RoundTripper {
+	return t.way(way{to: u, guarded: true})
+}
 
-func (t *transports) way(u *url.URL, guarded bool) http.RoundTripper {
+// toStranger is toRealm for what neither the user nor the registry named, such
+// as a foreign layer's URL: no certificate of ours is shown there.
+func (t *transports) toStranger(u *url.URL) http.RoundTripper {
+	return t.way(way{to: u, guarded: true, bare: true})
+}
+
+func (t *transports) way(w way) http.RoundTripper {
 	if t.given != nil {
 		return t.given
 	}
-	return way{t, u, guarded}
+	w.transports = t
+	return w
 }
 
 // way is the way to one host.
 type way struct {
 	*transports
 	to      *url.URL
-	guarded bool
+	guarded bool // addresses are checked before they are dialed
+	bare    bool // no certificate of ours is shown
 }
 
 // RoundTrip sends req by its proxy, if it has one. Errors are a *wayError.
@@ -120,7 +130,7 @@ func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &wayError{error: err}
 	}
 	k := kind{guarded: w.guarded && proxy == nil}
-	if k.trust, err = w.trustFor(w.to); err != nil {
+	if k.trust, err = w.trustFor(w.to, w.bare); err != nil {
 		return nil, &wayError{error: err}
 	}
 	if proxy != nil {
@@ -133,7 +143,7 @@ func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx := context.WithValue(req.Context(), leading{}, lead{host, proxy})
 	resp, err := w.transport(k).RoundTrip(req.WithContext(ctx))
-	if err == nil && resp.StatusCode == http.StatusProxyAuthRequired && forwards(proxy, req.URL) {
+	if err == nil && forwards(proxy, req.URL) && wantsUser(proxy, resp) {
 		discard(resp)
 		resp, err = nil, newProxyRefusal(proxy, resp)
 	}
@@ -302,7 +312,7 @@ func (t *transports) ask(u *url.URL) (hosts.Host, error) {
 func warnInsecure(opts Options, host, source string) {
 	text := "the certificate of " + host + " is not checked"
 	if source != "" {
-		text += ", as " + source + " says"
+		text += " (" + source + ")"
 	}
 	opts.Events.Send(image.Event{Kind: image.EventWarning, Text: text})
 }

@@ -117,7 +117,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
 	flags.StringVar(&o.from, "from", "", "`FILE` that lists images, one a line, - for stdin")
 	flags.BoolVar(&o.keepGoing, "keep-going", false, "write what of several images can be had, and exit 1")
-	flags.StringVar(&o.layers, "layers", "", "`HOW` to re-encode an archive's or layout's layers: gzip, none (the manifest's digest changes)")
+	flags.StringVar(&o.layers, "layers", "", "`HOW` to re-encode layers: gzip, none (the manifest's digest changes)")
 	flags.StringVar(&o.compress, "compress", "", "`HOW` to compress a rootfs: none, gzip, zstd (default: as the output's name ends)")
 	flags.IntVar(&o.level, "level", 0, "`N` how hard to compress, gzip 1 to 9, zstd 1 to 19 (default: the fastest)")
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
@@ -146,7 +146,7 @@ func formatNames() []string {
 }
 
 func addPlatforms(cmd *cobra.Command, platforms *[]string) {
-	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: linux on this machine's)")
+	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: this machine's)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
 		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
 		cobra.ShellCompDirectiveNoFileComp))

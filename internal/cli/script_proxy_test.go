@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -9,38 +11,45 @@ import (
 )
 
 const proxyUsage = `usage:
-	proxy start NAME [user=U] [password=P] [refuse=STATUS]
-	                                     run a proxy for HTTP, CONNECT and SOCKS5; $NAME is its host
-	proxy through NAME                   print what went through, a line each`
+	proxy start NAME [user=U password=P] [tls] [HOST=NAME…]
+	                       run a proxy for HTTP, CONNECT and SOCKS5; $NAME is its host. It
+	                       leads requests for HOST to the registry NAME
+	proxy ca NAME FILE     write the CA of its certificate
+	proxy through NAME     print the hosts that it was asked for`
 
-// proxyCommand runs proxies in the test's process.
 func proxyCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf(proxyUsage)
 	}
 	s := stateOf(ts)
-	switch verb, name, rest := args[0], args[1], options(args[2:]); verb {
-	case "start":
-		var o registrytest.ProxyOptions
+	verb, name, args := args[0], args[1], args[2:]
+	if verb == "start" {
+		rest := options(args)
+		o := registrytest.ProxyOptions{Resolve: map[string]string{}}
 		o.User, _ = take(rest, "user")
 		o.Password, _ = take(rest, "password")
-		if v, ok := take(rest, "refuse"); ok {
-			o.Refuse = int(size(ts, v))
+		_, o.TLS = take(rest, "tls")
+		for host, registry := range rest {
+			r, ok := s.registries[registry]
+			if !ok {
+				ts.Fatalf("no registry %q was started", registry)
+			}
+			o.Resolve[host] = r.Host()
 		}
-		unknown(ts, rest)
 		p, err := registrytest.NewProxy(o)
 		ts.Check(err)
-		ts.Defer(func() { _ = p.Close() })
 		s.proxies[name] = p
 		ts.Setenv(name, p.Host())
-	case "through":
-		p, ok := s.proxies[name]
-		if !ok {
-			ts.Fatalf("no proxy %q was started", name)
-		}
-		for _, line := range p.Through() {
-			_, _ = fmt.Fprintln(ts.Stdout(), line)
-		}
+		return
+	}
+	p, ok := s.proxies[name]
+	switch {
+	case !ok:
+		ts.Fatalf("no proxy %q was started", name)
+	case verb == "ca" && len(args) == 1:
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), p.CAPEM(), 0o666))
+	case verb == "through":
+		_, _ = fmt.Fprintln(ts.Stdout(), strings.Join(p.Through(), "\n"))
 	default:
 		ts.Fatalf(proxyUsage)
 	}

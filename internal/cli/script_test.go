@@ -114,6 +114,9 @@ func setup(env *testscript.Env) error {
 		for _, r := range s.registries {
 			r.close()
 		}
+		for _, p := range s.proxies {
+			_ = p.Close()
+		}
 	})
 	env.Setenv("HOME", env.WorkDir+"/home")
 	env.Setenv("ARCH", runtime.GOARCH)

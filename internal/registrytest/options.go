@@ -40,6 +40,10 @@ type Options struct {
 	// Rate holds each connection of registry and CDN to so many bytes a
 	// second (SO_MAX_PACING_RATE), 0 for no limit. Linux only.
 	Rate int
+	// TotalRate holds the bodies of blobs, of all connections to registry and
+	// CDN together, to so many bytes a second; 0 for no limit. What a pause
+	// saves up is an eighth of a second's bytes, 64 KiB at most.
+	TotalRate int
 	// SendBuffer is SO_SNDBUF of each connection of registry and CDN, which
 	// the kernel doubles; 0 for the kernel's default. Linux only.
 	SendBuffer int

@@ -52,6 +52,7 @@ type Proxy struct {
 	open     map[net.Conn]bool
 	through  []string
 	refusals int
+	certs    int
 }
 
 // NewProxy starts a proxy. The caller closes it.
@@ -65,7 +66,15 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 		if p.ca, err = newAuthority("registrytest proxy CA", nil); err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
-		p.listener = tls.NewListener(listener, p.ca.serverConfig())
+		config := p.ca.serverConfig()
+		config.ClientAuth = tls.RequestClientCert
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.certs += len(state.PeerCertificates)
+			return nil
+		}
+		p.listener = tls.NewListener(listener, config)
 	}
 	p.http = &handover{Listener: p.listener, conns: make(chan net.Conn), done: make(chan struct{})}
 	p.forward = &http.Transport{DialContext: p.dial, DisableCompression: true}
@@ -126,6 +135,14 @@ func (p *Proxy) Refusals() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.refusals
+}
+
+// ClientCerts counts the certificates that clients showed to the proxy itself,
+// which asks for one where it serves TLS.
+func (p *Proxy) ClientCerts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.certs
 }
 
 // Close ends the proxy and all connections. It may be repeated.

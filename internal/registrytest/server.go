@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"github.com/davit-cli/davit/internal/memregistry"
 )
 
@@ -35,6 +37,7 @@ type Server struct {
 	hosts   map[Listener]string
 	secure  map[Listener]bool
 	ca      *authority
+	total   *rate.Limiter // of Options.TotalRate, nil for no limit
 	done    chan struct{} // closed by Close
 	closing sync.Once
 	serving sync.WaitGroup
@@ -62,6 +65,9 @@ func New(o Options) (*Server, error) {
 		secure:  map[Listener]bool{Registry: o.TLS, CDN: o.TLS && !o.PlainCDN, Realm: o.TLS},
 		done:    make(chan struct{}),
 		options: o,
+	}
+	if r := o.TotalRate; r > 0 {
+		s.total = rate.NewLimiter(rate.Limit(r), min(max(r/8, 1), maxBurst))
 	}
 	s.records.init(&s.mu)
 	if o.TLS {
@@ -152,8 +158,8 @@ func (s *Server) Close() error {
 
 // Configure changes the options for all requests that begin after it returned.
 // A fault that change sets anew counts its Times from the start; the others go
-// on counting. Content, Addr, TLS, Names, ClientCerts, HTTP2, PlainCDN, Rate and
-// SendBuffer stay as they are.
+// on counting. Content, Addr, TLS, Names, ClientCerts, HTTP2, PlainCDN, Rate,
+// TotalRate and SendBuffer stay as they are.
 func (s *Server) Configure(change func(*Options)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +169,7 @@ func (s *Server) Configure(change func(*Options)) {
 	o = o.clone()
 	o.Content, o.Addr, o.TLS, o.HTTP2, o.PlainCDN = old.Content, old.Addr, old.TLS, old.HTTP2, old.PlainCDN
 	o.Names, o.ClientCerts = old.Names, old.ClientCerts
-	o.Rate, o.SendBuffer = old.Rate, old.SendBuffer
+	o.Rate, o.TotalRate, o.SendBuffer = old.Rate, old.TotalRate, old.SendBuffer
 	s.options = o
 }
 
