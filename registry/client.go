@@ -167,7 +167,7 @@ func (c *client) hop(ctx context.Context, step, method string, at location, head
 func (c *client) send(step string, req *http.Request, transport http.RoundTripper) (*http.Response, error) {
 	req.Header.Set("User-Agent", c.opts.UserAgent)
 	c.traceRequest(req)
-	resp, err := transport.RoundTrip(req)
+	resp, err := roundTrip(transport, req)
 	if err != nil {
 		c.traceFailure(req, err)
 		return nil, c.failure(step, req, err)

@@ -57,6 +57,9 @@ var (
 	ErrForeignURL = errors.New("foreign layer URL refused")
 	// ErrBlocked: the configuration forbids the registry.
 	ErrBlocked = errors.New("registry blocked")
+	// ErrClock: a server's clock and ours differ by so much that tokens and
+	// certificates fail. Only Diagnose tells of it.
+	ErrClock = errors.New("clocks differ")
 )
 
 // Codes of the distribution specification that tell what was not found.

@@ -66,18 +66,22 @@ func publicURL(u *url.URL) string {
 func publicChallenges(header http.Header) string {
 	var parts []string
 	for _, challenge := range parseChallenges(header) {
-		part := challenge.scheme
-		if realm, err := url.Parse(challenge.params["realm"]); err == nil && realm.Host != "" {
-			part += " realm=" + publicURL(realm)
-		}
-		for _, name := range []string{"service", "scope", "error"} {
-			if value := challenge.params[name]; value != "" {
-				part += fmt.Sprintf(" %s=%q", name, value)
-			}
-		}
-		parts = append(parts, part)
+		parts = append(parts, publicChallenge(challenge))
 	}
 	return strings.Join(parts, "; ")
+}
+
+func publicChallenge(c challenge) string {
+	text := c.scheme
+	if realm, err := url.Parse(c.params["realm"]); err == nil && realm.Host != "" {
+		text += " realm=" + publicURL(realm)
+	}
+	for _, name := range []string{"service", "scope", "error"} {
+		if value := c.params[name]; value != "" {
+			text += fmt.Sprintf(" %s=%q", name, value)
+		}
+	}
+	return text
 }
 
 func statusText(status int) string {

@@ -53,6 +53,8 @@ faults:
 	hang                                 requests for manifests get no answer
 	ranges=ignored|400|416|strict|wrong|shifted|unlabelled
 	manifest-type=TYPE, no-digest-header
+	clock=-1h                            the server's clock is wrong
+	pulls-left=N                         of 100 in six hours, as Docker Hub tells it
 	corrupt=layer0|config|manifest|index:flip|short|long   of the image pushed last`
 
 func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -204,6 +206,14 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 			return true
 		}
 	}
+	if header := headers(ts, rest); len(header) > 0 {
+		o.Intercept = func(w http.ResponseWriter, _ *http.Request) bool {
+			for name, value := range header {
+				w.Header().Set(name, value())
+			}
+			return false
+		}
+	}
 	o.ManifestType, _ = take(rest, "manifest-type")
 	_, o.NoDigestHeader = take(rest, "no-digest-header")
 	if v, ok := take(rest, "corrupt"); ok {
@@ -212,6 +222,21 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 		o.Corrupt = map[digest.Digest]*registrytest.Corrupt{d: corruption(ts, how, content)}
 	}
 	return o
+}
+
+// headers are what faults add to each answer.
+func headers(ts *testscript.TestScript, rest map[string]string) map[string]func() string {
+	header := map[string]func() string{}
+	if v, ok := take(rest, "clock"); ok {
+		wrong, err := time.ParseDuration(v)
+		ts.Check(err)
+		header["Date"] = func() string { return time.Now().Add(wrong).UTC().Format(http.TimeFormat) }
+	}
+	if v, ok := take(rest, "pulls-left"); ok {
+		header["Ratelimit-Limit"] = func() string { return "100;w=21600" }
+		header["Ratelimit-Remaining"] = func() string { return v + ";w=21600" }
+	}
+	return header
 }
 
 // afterFirst matches what match does, but not the first n of them.
