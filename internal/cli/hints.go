@@ -135,6 +135,8 @@ func hintAccess(err error, c circumstances) string {
 func hintConnection(err error, _ circumstances) string {
 	var otherHost x509.HostnameError
 	switch {
+	case errors.Is(err, registry.ErrCertificateFile):
+		return "check the file: PEM, readable, and a key without a passphrase (openssl pkey -in KEY -out NEW removes one)"
 	case errors.Is(err, registry.ErrProxyAuth):
 		return "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT, or so in HTTPS_PROXY, which other users of the machine cannot see"
 	case errors.Is(err, registry.ErrProxy):
