@@ -80,6 +80,11 @@ type PullOptions struct {
 	// SaveConfig is a file for the config of the image that is written as
 	// Rootfs or Files, not in the output; missing parent directories are made.
 	SaveConfig string
+	// NoForeign leaves out the layers that have URLs where they stand, so that
+	// their registry need not hold them, with a warning that says how many they
+	// are. Manifests name them still, byte for byte. A Rootfs or Files is what
+	// the other layers make.
+	NoForeign bool
 	// KeepGoing writes what of several images can be had.
 	KeepGoing bool
 	// Restart discards what an earlier, unfinished pull has left.

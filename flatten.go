@@ -81,7 +81,7 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 	}
 	// Every layer is verified by its digest. Its diffID, which says the same of
 	// the tar in it, is not computed: that would cost a tenth of the time.
-	for _, d := range m.Layers {
+	for _, d := range m.Carried() {
 		f.layers = append(f.layers, rootfs.Layer{
 			Descriptor: d,
 			Blob:       f.spool.Place(d.Digest),
@@ -91,11 +91,11 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 	return f, nil
 }
 
-// layersOf are a manifest's layers, each once.
+// layersOf are a manifest's layers that go along, each once.
 func layersOf(m image.Manifest) []image.Descriptor {
 	seen := map[digest.Digest]bool{}
 	var layers []image.Descriptor
-	for _, d := range m.Layers {
+	for _, d := range m.Carried() {
 		if !seen[d.Digest] {
 			seen[d.Digest] = true
 			layers = append(layers, d)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/mirror"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
@@ -79,14 +80,17 @@ type pull struct {
 	platforms  image.Platforms
 	tag        ref.Reference
 
-	mu           sync.Mutex
-	repositories map[string]*registry.Repository
-	roots        map[ref.Reference]digest.Digest // what each image's reference named
+	session *registry.Session
+
+	mu      sync.Mutex
+	sources map[string]image.Source         // by repository
+	roots   map[ref.Reference]digest.Digest // what each image's reference named
 }
 
 // newPull finds what is wrong before any request is made.
 func newPull(references []string, opts PullOptions) (*pull, error) {
-	p := &pull{opts: opts.withDefaults(), repositories: map[string]*registry.Repository{}, roots: map[ref.Reference]digest.Digest{}}
+	p := &pull{opts: opts.withDefaults(), sources: map[string]image.Source{}, roots: map[ref.Reference]digest.Digest{}}
+	p.session = registry.NewSession(p.opts.Registry)
 	for _, s := range references {
 		r, err := ref.Parse(s)
 		if err != nil {
@@ -202,11 +206,7 @@ func (o PullOptions) checkLevel() error {
 }
 
 // close gives up idle connections.
-func (p *pull) close() {
-	for _, r := range p.repositories {
-		_ = r.Close()
-	}
-}
+func (p *pull) close() { _ = p.session.Close() }
 
 // failure is why nothing, or not all, was written. One image's is its own.
 func (p *pull) failure(failures []Failure, written int) error {
@@ -225,6 +225,9 @@ func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
 	found := make([]image.Image, len(p.references))
 	roots := make([]digest.Digest, len(p.references))
 	errs := make([]error, len(p.references))
+	for _, r := range p.references {
+		_, _ = p.source(r) // so that one token serves all of a registry; resolveOne tells the errors
+	}
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
 	for i, r := range p.references {
@@ -249,13 +252,16 @@ func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
 
 // resolveOne finds an image, and the digest that its reference names.
 func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, digest.Digest, error) {
-	source, err := p.repository(r)
+	source, err := p.source(r)
 	if err != nil {
 		return image.Image{}, "", err
 	}
 	img, err := image.Resolve(ctx, source, r, p.platforms, p.opts.Events)
 	if err != nil {
 		return image.Image{}, "", p.saveUnknown(r, err)
+	}
+	if several, ok := source.(*mirror.Source); ok {
+		img.Source, img.Mirrors = several.Layers()
 	}
 	root := img.Root().Digest
 	if p.opts.Tag != "" {
@@ -269,23 +275,50 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 			p.note("%s: the trimmed index has the digest %s, not %s", img.Reference, img.Root().Digest, root)
 		}
 	}
+	if p.opts.NoForeign {
+		img = p.leaveOut(img)
+	}
 	p.warn(img)
 	return img, root, nil
 }
 
-// repository is the one client of a repository, which all images of it share.
-func (p *pull) repository(r ref.Reference) (*registry.Repository, error) {
+// source is where a repository is read, the same for all images of it: its
+// registry, with the mirrors that there are.
+func (p *pull) source(r ref.Reference) (image.Source, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := r.Scheme + "//" + r.Name()
-	if known := p.repositories[key]; known != nil {
+	if known := p.sources[key]; known != nil {
 		return known, nil
 	}
-	repository, err := registry.Open(r, p.opts.Registry)
+	source, err := p.open(r)
 	if err == nil {
-		p.repositories[key] = repository
+		p.sources[key] = source
 	}
-	return repository, err
+	return source, err
+}
+
+func (p *pull) open(r ref.Reference) (image.Source, error) {
+	route, err := p.session.Route(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, ignored := range route.Ignored {
+		p.note("not followed: %s", ignored)
+	}
+	origin, err := p.session.OpenEndpoint(route.Origin)
+	if err != nil || len(route.Mirrors) == 0 {
+		return origin, err
+	}
+	var mirrors []mirror.Mirror
+	for _, at := range route.Mirrors {
+		source, err := p.session.OpenEndpoint(at)
+		if err != nil {
+			return nil, fmt.Errorf("mirror of %s: %w", r.Registry, err)
+		}
+		mirrors = append(mirrors, mirror.Mirror{Source: source, Name: at.Registry, NoTags: at.NoTags, NoDigests: at.NoDigests})
+	}
+	return mirror.New(mirror.Mirror{Source: origin, Name: r.Registry}, mirrors, p.opts.Events), nil
 }
 
 // written is what came out of a pull.

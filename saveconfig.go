@@ -56,7 +56,7 @@ func saveConfig(path string, m image.Manifest) error {
 	delete(config, "history")
 	delete(config, "rootfs")
 	var layers []savedLayer
-	for _, d := range m.Layers {
+	for _, d := range m.Carried() {
 		layers = append(layers, savedLayer{d.MediaType, d.Size, d.Digest.String()})
 	}
 	var told any = struct {

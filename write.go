@@ -283,6 +283,9 @@ func (p *pull) warn(img image.Image) {
 	if entry := img.Entry(); p.opts.Format == OCI && strings.HasPrefix(entry.MediaType, "application/vnd.docker.") {
 		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
 	}
+	if (p.opts.Format == OCI || p.opts.Format == Archive) && p.opts.Layers == "" && slices.ContainsFunc(img.Blobs(), image.IsForeign) {
+		p.note("%s has foreign layers: skopeo and podman, from oci: and oci-archive:, want them from their URLs although they are there", img.Reference)
+	}
 	if p.opts.Format != Archive {
 		return
 	}
@@ -292,7 +295,7 @@ func (p *pull) warn(img image.Image) {
 	if img.Name.Tag == "" {
 		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Reference)
 	}
-	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Layers, func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
+	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Carried(), func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
 		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Reference)
 	}
 	for _, m := range img.Manifests {

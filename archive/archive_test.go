@@ -309,3 +309,40 @@ func TestLongHeaders(t *testing.T) {
 		t.Errorf("the blob behind 9 GiB stands at %d, want %d", got, want)
 	}
 }
+
+// A layer that is left out is named by what names layers, and is not there.
+func TestForeignLayerIsLeftOut(t *testing.T) {
+	img, blobs := testImage(t, "alpine:3.20")
+	img.Manifests[0].Layers[1].URLs = []string{"https://files.example/layer"}
+	whole, err := NewLayout(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, foreign := image.WithoutForeign(img)
+	l, err := NewLayout(without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := whole.Size()-l.Size(), foreign[0].Size+blockSize; len(foreign) != 1 || got != want {
+		t.Errorf("the archive is smaller by %d bytes, want %d", got, want)
+	}
+	_, all := readTar(t, bytes.NewReader(build(t, whole, blobs)))
+	_, files := readTar(t, bytes.NewReader(build(t, l, blobs)))
+	delete(all, blobName(foreign[0].Digest))
+	if diff := cmp.Diff(all, files); diff != "" { // so manifest.json has both layers
+		t.Errorf("the other files (-want +got):\n%s", diff)
+	}
+
+	// The other way to write it.
+	f := create(t)
+	a := NewAppend(f)
+	for _, d := range without.Blobs() {
+		appendBlob(t, a, d, blobs[d.Digest])
+	}
+	if err := a.Finish(without); err != nil {
+		t.Fatal(err)
+	}
+	if _, appended := readTar(t, f); !cmp.Equal(files, appended) {
+		t.Errorf("appended it has other files:\n%s", cmp.Diff(files, appended))
+	}
+}

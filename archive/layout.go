@@ -196,6 +196,11 @@ func documents(images []image.Image) ([]document, error) {
 
 // manifestEntry names an image for classic Docker, which has one platform of
 // it. A name with a digest stands there as no name: docker load refuses it.
+//
+// Every layer is named, also one that is left out: docker load wants as many as
+// there are diffIDs, and opens only those that it does not have. LayerSources,
+// in which docker save tells foreign layers' URLs, is not written: no loader
+// fetches a layer by it.
 func manifestEntry(img image.Image) loadEntry {
 	first := img.Manifests[0]
 	e := loadEntry{Config: blobName(first.Config.Digest)}

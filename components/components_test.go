@@ -300,3 +300,26 @@ func TestSaveUnknown(t *testing.T) {
 		t.Errorf("%s has %q (%v)", path, b, err)
 	}
 }
+
+func TestForeignLayerIsLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	img := single()
+	for i := range img.Manifests[0].Layers {
+		if img.Manifests[0].Layers[i].Digest == digest.FromString("a") {
+			img.Manifests[0].Layers[i].URLs = []string{"https://files.example/a"}
+		}
+	}
+	img, _ = image.WithoutForeign(img)
+	if n := write(t, dir, img, Options{}, "b"); n != 2 {
+		t.Errorf("%d layers were fetched, want 2", n)
+	}
+	want := map[string]string{
+		"image_manifest.json":             "{ \"m\":1}\n",
+		hex("{ \"c\":\"<\"}") + ".json":   "{ \"c\":\"<\"}",
+		"layers/" + hex("b") + ".tar.zst": "b",
+		"layers/" + hex("") + ".blob":     "",
+	}
+	if diff := cmp.Diff(want, tree(t, dir)); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}

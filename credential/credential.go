@@ -1,8 +1,13 @@
-// Package credential finds the credential for a registry: given by flag,
-// in the environment, or stored by docker login.
+// Package credential finds the credential for a registry: given by flag, in
+// the environment, or stored by a login, davit's own, Docker's or Podman's; and
+// it stores one.
 package credential
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"io"
+)
 
 // Credential is what a registry is shown. The zero value is anonymous.
 type Credential struct {
@@ -31,7 +36,7 @@ func (c Credential) Anonymous() bool {
 	return c.Username == "" && c.Password == "" && c.IdentityToken == "" && c.RegistryToken == "" && c.Token == ""
 }
 
-// String tells the source and never a secret, so that a Credential may be printed.
+// String tells the source and never a secret.
 func (c Credential) String() string {
 	if c.Anonymous() {
 		return "no credential"
@@ -39,8 +44,13 @@ func (c Credential) String() string {
 	return "credential from " + c.Source
 }
 
-// GoString is String, so that %#v shows no secret either.
-func (c Credential) GoString() string { return c.String() }
+// Format prints String for every verb, so that a Credential may be printed, and
+// so may what has one in an exported field or holds a pointer to one. In an
+// unexported field fmt cannot ask it and prints all of it.
+func (c Credential) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, c.String()) }
+
+// MarshalText gives String, so that no encoder writes a secret either.
+func (c Credential) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // Provider finds the credential for a repository of a registry, named as
 // references name it (docker.io, localhost:5000). Nothing known is the zero

@@ -1,9 +1,13 @@
 package credential
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -26,9 +30,20 @@ func TestMain(m *testing.M) {
 }
 
 func playHelper(suffix string) int {
-	var asked string
-	_, _ = fmt.Scanln(&asked)
+	input, _ := io.ReadAll(os.Stdin)
+	asked := string(input)
 	switch suffix {
+	case "keeps":
+		return keep(os.Args[1:], input)
+	case "echoes":
+		fmt.Println(asked)
+		fmt.Fprintln(os.Stderr, "cannot store", asked)
+		return 1
+	case "crlf":
+		fmt.Printf("{\"Username\":\"user\",\r\n\"Secret\":%q}\r\n", canary)
+	case "none-crlf":
+		fmt.Print(noCredential, "\r\n")
+		return 1
 	case "good":
 		fmt.Printf(`{"ServerURL":%q,"Username":"from %s","Secret":%q}`, asked, asked, canary)
 	case "token":
@@ -61,6 +76,37 @@ func playHelper(suffix string) int {
 	return 0
 }
 
+// keep is the helper that keeps what it is given, a file for each address in
+// the directory of DAVIT_TEST_VAULT, and its arguments beside them.
+func keep(args []string, input []byte) int {
+	vault := os.Getenv("DAVIT_TEST_VAULT")
+	log, err := os.OpenFile(filepath.Join(vault, "arguments"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 2
+	}
+	if _, err := fmt.Fprintln(log, args); err != nil {
+		return 2
+	}
+	place := func(address string) string { return filepath.Join(vault, fmt.Sprintf("%x", address)) }
+	switch args[0] {
+	case "get":
+		kept, err := os.ReadFile(place(string(input)))
+		if err != nil {
+			fmt.Println(noCredential)
+			return 1
+		}
+		fmt.Print(string(kept))
+	case "store":
+		var given struct{ ServerURL, Username, Secret string }
+		if json.Unmarshal(input, &given) != nil || os.WriteFile(place(given.ServerURL), input, 0o600) != nil {
+			return 2
+		}
+	case "erase":
+		_ = os.Remove(place(string(input))) // without a word, as most do
+	}
+	return 0
+}
+
 func installHelpers(t *testing.T, suffixes ...string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -84,6 +130,7 @@ func installHelpers(t *testing.T, suffixes ...string) {
 		}
 	}
 	t.Setenv("PATH", dir)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // or each helper takes a second to end
 }
 
 func writeConfig(t *testing.T, text string) string {
@@ -126,17 +173,66 @@ func TestGiven(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
-	get := func(pairs ...string) Provider {
-		return Environment(func(name string) string {
-			for i := 0; i < len(pairs); i += 2 {
-				if pairs[i] == name {
-					return pairs[i+1]
+func TestGivenToken(t *testing.T) {
+	for _, test := range []struct {
+		username, token, tied, asked string
+		want                         Credential
+	}{
+		{"", canary, "", "example.com", Credential{Token: canary, Source: "--token-stdin"}},
+		{"user", canary, "example.com", "example.com", Credential{Username: "user", Token: canary, Source: "--token-stdin"}},
+		{"", canary, "example.com", "sub.example.com", Credential{}},
+		{"user", "", "", "example.com", Credential{}},
+	} {
+		c, err := GivenToken(test.username, test.token, "--token-stdin", test.tied)(t.Context(), test.asked, "app")
+		if err != nil || c != test.want {
+			t.Errorf("%q for %q, asked for %q: got %v (%v), want %v", test.username, test.tied, test.asked, c, err, test.want)
+		}
+	}
+}
+
+// environ is a getenv of these variables.
+func environ(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestEnvironmentToken(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		env  []string
+		want Credential
+		says []string // of the error
+	}{
+		{"alone", []string{TokenVariable, canary}, Credential{Token: canary, Source: TokenVariable}, nil},
+		{"with a name", []string{TokenVariable, canary, UsernameVariable, "u"}, Credential{Username: "u", Token: canary, Source: TokenVariable}, nil},
+		{"for this registry", []string{TokenVariable, canary, RegistryVariable, "example.com"}, Credential{Token: canary, Source: TokenVariable}, nil},
+		{"for another", []string{TokenVariable, canary, RegistryVariable, "other.org"}, Credential{}, nil},
+		{"beside a password", []string{TokenVariable, canary, UsernameVariable, "u", PasswordVariable, canary}, Credential{}, []string{TokenVariable, PasswordVariable}},
+		{"beside a password, for another", []string{TokenVariable, canary, PasswordVariable, canary, RegistryVariable, "other.org"}, Credential{}, nil},
+		{"a name alone", []string{UsernameVariable, "u"}, Credential{}, []string{UsernameVariable, TokenVariable, PasswordVariable}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Environment(environ(test.env...))(t.Context(), "example.com", "app")
+			if c != test.want || (err != nil) != (test.says != nil) {
+				t.Fatalf("got %v, %v", c, err)
+			}
+			for _, says := range test.says {
+				if !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), canary) {
+					t.Errorf("%q does not say %s, or says too much", err, says)
 				}
 			}
-			return ""
 		})
 	}
+}
+
+func TestEnvironment(t *testing.T) {
+	get := func(pairs ...string) Provider { return Environment(environ(pairs...)) }
 	c, err := get(UsernameVariable, "u", PasswordVariable, canary)(t.Context(), "example.com", "app")
 	if err != nil || c.Username != "u" || c.Password != canary || c.Source != UsernameVariable || c.Stored {
 		t.Errorf("got %v, %v", c, err)
@@ -174,10 +270,32 @@ func TestChain(t *testing.T) {
 }
 
 func TestPrintedCredentialHasNoSecret(t *testing.T) {
-	c := Credential{Username: "u", Password: canary, IdentityToken: canary, RegistryToken: canary, Source: "a file"}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		if text := fmt.Sprintf(verb, c); strings.Contains(text, canary) || !strings.Contains(text, "a file") {
-			t.Errorf("%s prints %q", verb, text)
+	c := Credential{Username: "u", Password: canary, IdentityToken: canary, RegistryToken: canary, Token: canary, Source: "a file"}
+	type holder struct {
+		Value   Credential
+		Pointer *Credential
+	}
+	var printed []string
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, value := range []any{c, &c, []Credential{c}, map[string]Credential{"a": c}, holder{c, nil}, &holder{Value: c}, fmt.Errorf("e: %v", c)} {
+			printed = append(printed, fmt.Sprintf(verb, value))
+		}
+	}
+	encoded, err := json.Marshal(holder{c, &c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("text", "c", c, "holder", holder{Value: c})
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("json", "c", c, "holder", holder{Value: c})
+	for _, text := range append(printed, string(encoded), log.String()) {
+		if strings.Contains(text, canary) || strings.Contains(text, fmt.Sprintf("%x", canary)) {
+			t.Errorf("printed: %s", text)
+		}
+	}
+	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", holder{Value: c}), string(encoded)} {
+		if !strings.Contains(text, "credential from a file") {
+			t.Errorf("printed: %s", text)
 		}
 	}
 }
@@ -200,11 +318,14 @@ func TestDockerFile(t *testing.T) {
 		{"identity token", `{"auths":{"example.com":{"auth":"PHRva2VuPjo=","identitytoken":"id"}}}`, "example.com", Credential{Username: "<token>", IdentityToken: "id"}},
 		{"registry token", `{"auths":{"example.com":{"registrytoken":"rt"}}}`, "example.com", Credential{RegistryToken: "rt"}},
 		{"name and password", `{"auths":{"example.com":{"username":"user","password":"pass"}}}`, "example.com", Credential{Username: "user", Password: "pass"}},
+		{"a repository is no key of Docker's", `{"auths":{"example.com/app":` + auth + `}}`, "example.com", Credential{}},
 		{"a namespace is no host", `{"auths":{"example.com/team":` + auth + `}}`, "example.com", Credential{}},
 		{"a longer host is another", `{"auths":{"example.com.evil.net":` + auth + `}}`, "example.com", Credential{}},
 		{"empty entry", `{"auths":{"example.com":{}}}`, "example.com", Credential{}},
 		{"nothing", `{}`, "example.com", Credential{}},
 		{"empty file", " \n", "example.com", Credential{}},
+		{"a null entry", `{"auths":{"example.com":null}}`, "example.com", Credential{}},
+		{"no entries", `{"auths":null}`, "example.com", Credential{}},
 		{"another's broken entry", `{"auths":{"other.org":{"auth":"%"},"example.com":` + auth + `}}`, "example.com", Credential{Username: "user", Password: "pass"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -281,7 +402,7 @@ func TestDockerLooksWhereDockerDoes(t *testing.T) {
 }
 
 func TestHelpers(t *testing.T) {
-	installHelpers(t, "good", "token", "none")
+	installHelpers(t, "good", "token", "none", "crlf", "none-crlf")
 	for _, test := range []struct {
 		name, config, asked string
 		want                Credential
@@ -293,6 +414,9 @@ func TestHelpers(t *testing.T) {
 		{"identity token", `{"credsStore":"token"}`, "example.com", Credential{IdentityToken: canary, Source: "docker-credential-token"}},
 		{"knows none", `{"credsStore":"none"}`, "example.com", Credential{}},
 		{"none, but an entry", `{"credsStore":"none","auths":{"example.com":{"auth":"dXNlcjpwYXNz"}}}`, "example.com", Credential{Username: "user", Password: "pass", Source: "file"}},
+		{"none for this one", `{"credsStore":"missing","credHelpers":{"example.com":""},"auths":{"example.com":{"auth":"dXNlcjpwYXNz"}}}`, "example.com", Credential{Username: "user", Password: "pass", Source: "file"}},
+		{"Windows' line ends", `{"credsStore":"crlf"}`, "example.com", Credential{Username: "user", Password: canary, Source: "docker-credential-crlf"}},
+		{"knows none, says Windows", `{"credsStore":"none-crlf"}`, "example.com", Credential{}},
 		{"another's helper is not asked", `{"credHelpers":{"other.org":"missing"}}`, "example.com", Credential{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

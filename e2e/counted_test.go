@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -10,13 +12,17 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 )
 
 // counted is distribution's registry behind a proxy that counts the bytes it
-// serves of blobs, and can keep some of them back.
+// serves of blobs, and can keep some of them back, slow them down or spoil them.
 type counted struct {
 	*registry
 	host string // the proxy's, as davit is to name it
+
+	pace    *rate.Limiter // of all blobs' bytes together; nil for none
+	spoiled bool          // whether the bytes of ranges of blobs are wrong
 
 	mu     sync.Mutex
 	served map[digest.Digest]int64
@@ -25,7 +31,13 @@ type counted struct {
 
 func startCounted(t testing.TB) *counted {
 	t.Helper()
-	c := &counted{registry: startRegistry(t), served: map[digest.Digest]int64{}, lost: map[digest.Digest]bool{}}
+	return startRegistry(t).counted(t)
+}
+
+// counted puts a proxy before r that counts.
+func (r *registry) counted(t testing.TB) *counted {
+	t.Helper()
+	c := &counted{registry: r, served: map[digest.Digest]int64{}, lost: map[digest.Digest]bool{}}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: c.registry.host})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, name, isBlob := strings.Cut(r.URL.Path, "/blobs/")
@@ -36,7 +48,7 @@ func startCounted(t testing.TB) *counted {
 		case c.isLost(d):
 			http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN"}]}`, http.StatusNotFound)
 		default:
-			proxy.ServeHTTP(&countedAnswer{w, c, d}, r)
+			proxy.ServeHTTP(&countedAnswer{w, r.Context(), c, d, r.Header.Get("Range") != ""}, r)
 		}
 	}))
 	t.Cleanup(server.Close)
@@ -71,14 +83,47 @@ func (c *counted) bytes(d digest.Digest) int64 {
 	return c.served[d]
 }
 
+// slowed lets at most so many bytes of blobs through in a second.
+func (c *counted) slowed(perSecond int) *counted {
+	c.pace = rate.NewLimiter(rate.Limit(perSecond), pieceOfAnswer)
+	return c
+}
+
+// total is how many bytes were served of an image's layers.
+func (c *counted) total(x *index) int64 {
+	var n int64
+	for _, m := range x.images {
+		for _, l := range m.layers {
+			n += c.bytes(l.descriptor.Digest)
+		}
+	}
+	return n
+}
+
 // countedAnswer is an answer with a blob, or a part of it.
 type countedAnswer struct {
 	http.ResponseWriter
+	asked   context.Context
 	counted *counted
 	blob    digest.Digest
+	ranged  bool // as of layers that are not small
 }
 
+// pieceOfAnswer is more than the proxy writes at once.
+const pieceOfAnswer = 64 << 10
+
 func (a *countedAnswer) Write(p []byte) (int, error) {
+	if a.counted.pace != nil {
+		if err := a.counted.pace.WaitN(a.asked, len(p)); err != nil {
+			return 0, err
+		}
+	}
+	if a.counted.spoiled && a.ranged {
+		p = bytes.Clone(p)
+		for i := range p {
+			p[i] ^= 0xff
+		}
+	}
 	n, err := a.ResponseWriter.Write(p)
 	a.counted.mu.Lock()
 	defer a.counted.mu.Unlock()

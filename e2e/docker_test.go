@@ -19,13 +19,19 @@ type docker struct {
 // startClassicDocker runs Debian's Docker Engine (20.10), with its own image store.
 func startClassicDocker(t testing.TB) *docker {
 	t.Helper()
+	return startClassicDockerWith(t, nil)
+}
+
+// startClassicDockerWith is the same with further environment and args.
+func startClassicDockerWith(t testing.TB, env []string, args ...string) *docker {
+	t.Helper()
 	dir := workDir(t)
 	driver := "vfs"
 	if overlay(t) {
 		driver = "overlay2"
 	}
-	cmd := dockerd(t, debian(t, "dockerd"), dir, "--storage-driver="+driver)
-	cmd.Env = []string{debianPath()}
+	cmd := dockerd(t, debian(t, "dockerd"), dir, append(args, "--storage-driver="+driver)...)
+	cmd.Env = append([]string{debianPath()}, env...)
 	return serveDocker(t, "dockerd", cmd, dir)
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,32 @@ func (p *process) await(t testing.TB, ready func() bool) {
 			t.Fatalf("%s did not get ready", p.name)
 		}
 	}
+}
+
+// serves waits until the server takes connections at address.
+func (p *process) serves(t testing.TB, address string) {
+	t.Helper()
+	p.await(t, func() bool {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
+}
+
+// freeAddress is an address on loopback for a server that can't choose a free
+// port by itself.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
 }
 
 // tail returns the end of what the server printed.

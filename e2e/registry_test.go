@@ -17,7 +17,8 @@ import (
 
 // registry is distribution's registry, running.
 type registry struct {
-	host string
+	host    string
+	storage string
 }
 
 const registryConfig = `version: 0.1
@@ -41,15 +42,27 @@ var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
 // directory of the test's.
 func startRegistry(t testing.TB) *registry {
 	t.Helper()
-	dir := workDir(t)
-	config := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, filepath.Join(dir, "storage")), 0o600); err != nil {
+	return serveRegistry(t, filepath.Join(workDir(t), "storage"), "")
+}
+
+// guarded runs another registry with the same images, which lets in whom auth
+// allows: the part of its configuration of that name. Where auth is empty it
+// lets in everybody, as r does.
+func (r *registry) guarded(t testing.TB, auth string) *registry {
+	t.Helper()
+	return serveRegistry(t, r.storage, auth)
+}
+
+func serveRegistry(t testing.TB, storage, auth string) *registry {
+	t.Helper()
+	config := filepath.Join(workDir(t), "config.yml")
+	if err := os.WriteFile(config, append(fmt.Appendf(nil, registryConfig, storage), auth...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(built(t, "registry"), "serve", config)
 	cmd.Env = []string{"OTEL_TRACES_EXPORTER=none"}
 	p := start(t, "registry", cmd)
-	var r registry
+	r := registry{storage: storage}
 	p.await(t, func() bool {
 		if m := listening.FindStringSubmatch(p.tail()); m != nil {
 			r.host = m[1]

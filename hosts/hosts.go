@@ -8,16 +8,20 @@ package hosts
 type Host struct {
 	// Scheme is "http" or "https" where one is prescribed.
 	Scheme string
-	// Insecure accepts any certificate, and where Scheme is empty also a host
-	// that speaks no TLS. Each command that meets such a host warns of it.
+	// Insecure accepts any certificate. Each command that meets such a host warns
+	// of it.
 	Insecure bool
+	// Plain lets a host be spoken to in plain HTTP where Scheme is empty and it
+	// does not speak TLS: what configuration files mean by insecure. A command
+	// that does so warns of it.
+	Plain bool
 	// CAFiles are PEM files of CAs to trust for this host beside the system's.
 	CAFiles []string
 	// KeyPairs are certificates that are shown to a host that asks for one: the
 	// first that it takes.
 	KeyPairs []KeyPair
 	// Source is what says so, a file or a flag, for messages. Of several the
-	// one that says Scheme or Insecure.
+	// one that says Scheme, Insecure or Plain.
 	Source string
 }
 
@@ -47,4 +51,16 @@ type Route struct {
 	Mirrors []Endpoint // preferred first
 	// Blocked is the file that forbids the registry; empty where none does.
 	Blocked string
+	// Ignored is what is configured for the repository and cannot be followed.
+	Ignored []Ignored
 }
+
+// Ignored is a piece of configuration that cannot be followed, for messages.
+type Ignored struct {
+	What   string // a mirror, a prefix
+	Source string // the file that says it
+	Why    string
+}
+
+// String is one line.
+func (i Ignored) String() string { return i.What + " (" + i.Source + "): " + i.Why }

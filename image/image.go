@@ -66,6 +66,9 @@ type Manifest struct {
 	// Attestation says that the manifest tells about the build of another one
 	// of the same index (provenance, SBOM).
 	Attestation bool
+	// LeftOut are the layers that are not fetched and are missing where the
+	// image goes, although the manifest names them: see WithoutForeign.
+	LeftOut map[digest.Digest]bool
 }
 
 // IsImage says whether the manifest is one of a container image, rather than
@@ -111,19 +114,32 @@ func (img Image) Documents() []Content {
 	})
 }
 
-// Blobs are the image's layers that are no documents already, each once, in
-// the order in which they are first named.
+// Carried are the manifest's layers that go along, the lowest first: all but
+// those that are left out.
+func (m Manifest) Carried() []Descriptor {
+	return slices.DeleteFunc(slices.Clone(m.Layers), func(d Descriptor) bool { return m.LeftOut[d.Digest] })
+}
+
+// Blobs are the image's layers that go along and are no documents already,
+// each once, in the order in which they are first named. One has the URLs of
+// the first descriptor that has any.
 func (img Image) Blobs() []Descriptor {
-	seen := map[digest.Digest]bool{}
+	known := map[digest.Digest]bool{}
 	for _, c := range img.Documents() {
-		seen[c.Digest] = true
+		known[c.Digest] = true
 	}
 	var blobs []Descriptor
+	at := map[digest.Digest]int{}
 	for _, m := range img.Manifests {
-		for _, layer := range m.Layers {
-			if !seen[layer.Digest] {
-				seen[layer.Digest] = true
+		for _, layer := range m.Carried() {
+			i, met := at[layer.Digest]
+			switch {
+			case known[layer.Digest]:
+			case !met:
+				at[layer.Digest] = len(blobs)
 				blobs = append(blobs, layer)
+			case len(blobs[i].URLs) == 0:
+				blobs[i].URLs = layer.URLs
 			}
 		}
 	}

@@ -33,6 +33,8 @@ const (
 	MaxConfigSize   = 8 << 20  // bytes of a config
 	MaxDescriptors  = 4096     // layers of a manifest, manifests of an index
 	MaxImageSize    = 16 << 40 // bytes of a blob, and of an image's config and layers together
+	MaxURLs         = 16       // URLs of a descriptor
+	MaxURLSize      = 4096     // bytes of each
 )
 
 var (
@@ -184,8 +186,9 @@ func checkDiffIDs(ids []digest.Digest, layers int) error {
 	return nil
 }
 
-// checkDescriptor checks a descriptor that a source sent: digest, size, and
-// the content where it is embedded.
+// checkDescriptor checks a descriptor that a source sent: digest, size, how
+// many URLs there are and how long, and the content where it is embedded.
+// Whether a URL is one to go to, whoever goes there decides.
 func checkDescriptor(d Descriptor) error {
 	if err := CheckDigest(d.Digest); err != nil {
 		return err
@@ -195,6 +198,14 @@ func checkDescriptor(d Descriptor) error {
 	}
 	if d.Size > MaxImageSize {
 		return fmt.Errorf("%w: %s has the size %d, more than %d", ErrVerification, d.Digest, d.Size, int64(MaxImageSize))
+	}
+	if n := len(d.URLs); n > MaxURLs {
+		return fmt.Errorf("%w: %s has %d URLs, more than %d", ErrVerification, d.Digest, n, MaxURLs)
+	}
+	for _, u := range d.URLs {
+		if len(u) > MaxURLSize {
+			return fmt.Errorf("%w: %s has a URL of %d bytes, more than %d", ErrVerification, d.Digest, len(u), MaxURLSize)
+		}
 	}
 	if len(d.Data) > 0 {
 		if err := checkBytes(d, d.Data); err != nil {

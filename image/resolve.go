@@ -399,7 +399,7 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 		return Content{}, fmt.Errorf("%w: it has %d bytes, more than %d", ErrVerification, d.Size, MaxConfigSize)
 	}
 	c := Content{Descriptor: d, Bytes: d.Data} // embedded data is verified already
-	c.Data = nil
+	c.Data, c.URLs = nil, nil                  // a config is its registry's to give
 	if len(c.Bytes) > 0 {
 		return c, nil
 	}

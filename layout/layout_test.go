@@ -385,3 +385,31 @@ func TestHostileDigest(t *testing.T) {
 		t.Errorf("Create: %v", err)
 	}
 }
+
+func TestForeignLayerIsLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	img := named("app:1", "a", "b")
+	img.Manifests[0].Layers[0].URLs = []string{"https://files.example/a"}
+	without, foreign := image.WithoutForeign(img)
+	if n := write(t, dir, Options{}, without); n != 1 || len(foreign) != 1 {
+		t.Errorf("%d blobs were fetched, %d are left out", n, len(foreign))
+	}
+	for s, want := range map[string]bool{"a": false, "b": true, string(img.Manifests[0].Bytes): true} {
+		_, err := os.Stat(filepath.Join(dir, "blobs", "sha256", digest.FromString(s).Encoded()))
+		if (err == nil) != want {
+			t.Errorf("blob %q: %v", s, err)
+		}
+	}
+	w, err := Create(dir, []image.Image{without}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if p, err := w.Place(t.Context(), foreign[0]); err == nil {
+		t.Errorf("it got the place %v", p)
+	}
+	// Pulled again with all its layers, the layout gets what it lacks.
+	if n := write(t, dir, Options{}, img); n != 1 {
+		t.Errorf("%d blobs were fetched, want the one that was left out", n)
+	}
+}

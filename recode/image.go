@@ -110,6 +110,9 @@ func (r *recoder) manifest(ctx context.Context, m image.Manifest) (image.Manifes
 	}
 	edits := make([]image.Edit, len(m.Layers))
 	for i, layer := range m.Layers {
+		if m.LeftOut[layer.Digest] {
+			continue
+		}
 		if !needs(m, layer, r.want) {
 			err = r.copyOnce(ctx, layer)
 		} else if edits[i].To, err = r.recodeOnce(ctx, layer, ids[i]); err == nil {

@@ -41,8 +41,9 @@ func as(mediaType string, want Compression) string {
 	return ""
 }
 
-// needs says whether a layer of a manifest is not as wanted.
+// needs says whether a layer of a manifest is not as wanted. One that is left
+// out stays what it is.
 func needs(m image.Manifest, layer image.Descriptor, want Compression) bool {
 	to := as(layer.MediaType, want)
-	return m.IsImage() && to != "" && to != layer.MediaType
+	return m.IsImage() && !m.LeftOut[layer.Digest] && to != "" && to != layer.MediaType
 }

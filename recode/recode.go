@@ -73,7 +73,8 @@ var ErrLimit = errors.New("limit exceeded")
 // Plan are the image's layers that are not as wanted, each once, in the order
 // in which they are first named. It goes by their media types, as loaders of
 // image layouts do. Layers of what is no container image, attestations for
-// example, and of media types that are no tar's are none of them.
+// example, and of media types that are no tar's are none of them, and neither
+// are layers that are left out.
 func Plan(img image.Image, want Compression) []image.Descriptor {
 	var layers []image.Descriptor
 	met := map[digest.Digest]bool{}
@@ -89,7 +90,8 @@ func Plan(img image.Image, want Compression) []image.Descriptor {
 }
 
 // Images writes the blobs of the images to a sink, in their order and each
-// once: layers that Plan names re-encoded, others as they are. It returns the
+// once: layers that Plan names re-encoded, others as they are. Manifests name
+// layers that are left out as they did. It returns the
 // images that the blobs belong to, in the same order, for the output to write
 // their documents. An image all of whose layers are as wanted is returned as it
 // is.

@@ -671,3 +671,33 @@ func files(t *testing.T, r io.Reader) map[string]digest.Digest {
 		all[h.Name] = digest.FromBytes(b)
 	}
 }
+
+// A layer that is left out is not read, and its descriptor stays as it is.
+func TestForeignLayerIsLeftOut(t *testing.T) {
+	src := newRegistry()
+	foreign, own := src.layer("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", randomTar(1, 1000)), src.layer(ociZstd, randomTar(2, 1000))
+	foreign.URLs = []string{"https://files.example/layer?a=1&b=2"}
+	delete(src.blobs, foreign.Digest)
+	img, left := image.WithoutForeign(src.resolve(t, src.image("amd64", foreign, own), image.Platforms{}))
+	if plan := Plan(img, Gzip); len(left) != 1 || len(plan) != 1 || plan[0].Digest != own.Digest {
+		t.Errorf("Plan has %v", plan)
+	}
+	sink := newBlobs(t)
+	got, err := Images(context.Background(), []image.Image{img}, Gzip, src.open, sink, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := got[0].Manifests[0]
+	if diff := cmp.Diff(foreign.Descriptor, m.Layers[0]); diff != "" {
+		t.Errorf("the descriptor (-want +got):\n%s", diff)
+	}
+	if len(sink.order) != 1 || m.Layers[1].Digest != sink.order[0] || len(got[0].Blobs()) != 1 {
+		t.Errorf("wrote %v, the image has %v", sink.order, got[0].Blobs())
+	}
+
+	// Without any other layer nothing changes.
+	img, _ = image.WithoutForeign(src.resolve(t, src.image("amd64", foreign), image.Platforms{}))
+	if got, err := Images(context.Background(), []image.Image{img}, None, src.open, sink, Options{}); err != nil || got[0].Root().Digest != img.Root().Digest {
+		t.Errorf("alone: %v", err)
+	}
+}

@@ -18,11 +18,12 @@ import (
 //
 // The first request for a blob finds out where the registry redirects to;
 // requests that come meanwhile wait for it, and later ones go straight there.
+// Where the registry does not hold the blob, its descriptor's URLs are asked.
 //
 // Errors: an image.NoRangeError where the host answers a range with something
 // else; an image.RetryError where it asks for a pause or is in trouble; an
 // *Error that wraps image.ErrNotFound, image.ErrUnauthorized or a sentinel of
-// this package; ctx's own.
+// this package; a *ForeignError of such; ctx's own.
 func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
 	step, err := r.blobStep(blob)
 	if err != nil {
@@ -36,7 +37,7 @@ func (r *Repository) OpenRange(ctx context.Context, blob image.Descriptor, off, 
 		}
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
 	}
-	resp, at, err := r.openBlob(ctx, step, blob.Digest.String(), header)
+	resp, at, err := r.openBlob(ctx, step, blob, header)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (r *Repository) Blob(ctx context.Context, blob image.Descriptor) ([]byte, e
 	var body []byte
 	wrong := false // the bytes, once
 	err = r.client.retry(ctx, func() error {
-		resp, at, err := r.openBlob(ctx, step, blob.Digest.String(), blobHeader())
+		resp, at, err := r.openBlob(ctx, step, blob, blobHeader())
 		if err != nil {
 			return err
 		}
@@ -118,14 +119,15 @@ func (r *Repository) blobStep(blob image.Descriptor) (string, error) {
 func blobHeader() http.Header { return http.Header{"Accept-Encoding": {"identity"}} }
 
 // openBlob sends a GET to where the blob is. The answer may be a refusal.
-func (r *Repository) openBlob(ctx context.Context, step, digest string, header http.Header) (*http.Response, location, error) {
+func (r *Repository) openBlob(ctx context.Context, step string, blob image.Descriptor, header http.Header) (*http.Response, location, error) {
+	digest := blob.Digest.String()
 	for fresh := false; ; fresh = true {
 		found, mine, err := r.blobs.find(ctx, digest)
 		if err != nil {
 			return nil, found, err
 		}
 		if mine != nil {
-			return r.searchBlob(ctx, step, digest, header, mine)
+			return r.searchBlob(ctx, step, blob, header, mine)
 		}
 		resp, at, err := r.client.get(ctx, step, found, header, false)
 		if err != nil {
@@ -144,19 +146,27 @@ func (r *Repository) openBlob(ctx context.Context, step, digest string, header h
 	}
 }
 
-// searchBlob asks the registry for the blob and ends the search with where
-// that led to.
-func (r *Repository) searchBlob(ctx context.Context, step, digest string, header http.Header, mine *search) (*http.Response, location, error) {
+// searchBlob asks the registry for the blob, and then its URLs, and ends the
+// search with where that led to.
+func (r *Repository) searchBlob(ctx context.Context, step string, blob image.Descriptor, header http.Header, mine *search) (*http.Response, location, error) {
+	digest := blob.Digest.String()
 	resp, at, err := r.client.get(ctx, step, r.at(r.blobPath(digest)), header, false)
 	if err == nil && resp.StatusCode/100 != 2 && !meansNoRanges(resp.StatusCode, header) {
 		err = r.client.refusal(step, resp, at)
+		if len(blob.URLs) > 0 && lacks(resp.StatusCode) {
+			resp, at, err = r.client.openForeign(ctx, blob, header, err)
+		}
 	}
 	r.blobs.end(ctx, digest, mine, at, err)
 	if err != nil {
 		return nil, at, err
 	}
 	if at.auth == nil {
-		r.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: "blob " + digest + " is served by " + at.url.Host})
+		text := "blob " + digest + " is served by " + at.url.Host
+		if at.foreign {
+			text += ", where its URL leads: the registry does not hold it"
+		}
+		r.client.opts.Events.Send(image.Event{Kind: image.EventStep, Text: text})
 	}
 	return resp, at, nil
 }

@@ -635,7 +635,9 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	if n := opened.Load(); n != 1 {
 		t.Errorf("%d connections for requests one after the other", n)
 	}
-	if transport := r.client.transports.secure.(*http.Transport); transport.MaxIdleConnsPerHost < 32 || transport.MaxIdleConns != 0 {
-		t.Error("too few idle connections are kept")
+	for _, transport := range r.client.transports.made {
+		if transport.MaxIdleConnsPerHost < 32 || transport.MaxIdleConns != 0 {
+			t.Error("too few idle connections are kept")
+		}
 	}
 }

@@ -57,17 +57,19 @@ func (c *client) leave(a *authorizer) {
 	}
 }
 
-// location is where an answer came from: its URL, which may be a secret, and
-// whose credential may be shown there; nil: nobody's.
+// location is where an answer came from: its URL, which may be a secret, whose
+// credential may be shown there (nil: nobody's), and whether it was a foreign
+// layer's URL that led there.
 type location struct {
-	url  *url.URL
-	auth *authorizer
+	url     *url.URL
+	auth    *authorizer
+	foreign bool
 }
 
 // registryURL is a URL on the registry. Its scheme holds once the first answer
 // has come.
 func (c *client) registryURL(path string, auth *authorizer) location {
-	return location{&url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, auth}
+	return location{url: &url.URL{Scheme: c.scheme.now(), Host: c.host, Path: path}, auth: auth}
 }
 
 // atRegistry tells whether u has the registry's scheme, host and port.
@@ -105,6 +107,11 @@ func (c *client) follow(ctx context.Context, step, method string, at location, h
 		if strict && at.url.Scheme == "https" && next.Scheme == "http" {
 			return nil, at, c.failure(step, resp.Request, fmt.Errorf("it redirects from HTTPS to HTTP, on %s", next.Host))
 		}
+		if at.foreign {
+			if err := c.checkURL(next); err != nil {
+				return nil, at, c.refuseURL(step, at.url.Host, fmt.Errorf("it redirects to %s: %w", next.Host, err))
+			}
+		}
 		at.url = next
 		if !c.atRegistry(next) {
 			at.auth = nil
@@ -122,8 +129,11 @@ func (c *client) hop(ctx context.Context, step, method string, at location, head
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
-		if at.auth != nil {
+		switch {
+		case at.auth != nil:
 			return c.sendToRegistry(step, req)
+		case at.foreign:
+			return c.sendGuarded(step, req, ErrForeignURL)
 		}
 		return c.send(step, req, c.transports.to(at.url))
 	}

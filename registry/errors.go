@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -35,14 +34,27 @@ var (
 	ErrPlainHTTP = errors.New("server speaks HTTP, not HTTPS")
 	// ErrHTTPS: the server speaks HTTPS where HTTP was spoken to it.
 	ErrHTTPS = errors.New("server speaks HTTPS, not HTTP")
-	// ErrProxy: the proxy could not be reached. It stands beside the others.
+	// ErrClientCertificate: the server wants a certificate of ours, and there is
+	// none, or none that it takes.
+	ErrClientCertificate = errors.New("client certificate needed")
+	// ErrCertificateFile: a file of certificates or keys that is configured
+	// cannot be used. Open has it as well.
+	ErrCertificateFile = errors.New("certificate file unusable")
+	// ErrProxy: the proxy could not be reached, or does not connect us, or is
+	// none. It stands beside the others.
 	ErrProxy = errors.New("proxy failure")
+	// ErrProxyAuth: the proxy wants a user and a password, or others. It stands
+	// beside ErrProxy.
+	ErrProxyAuth = errors.New("proxy refuses the credential")
 	// ErrCredential: one is configured, but cannot be had; nothing was sent in
 	// its place.
 	ErrCredential = errors.New("credential not available")
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")
+	// ErrForeignURL: the URL of a foreign layer is one that no request is sent
+	// to.
+	ErrForeignURL = errors.New("foreign layer URL refused")
 	// ErrBlocked: the configuration forbids the registry.
 	ErrBlocked = errors.New("registry blocked")
 )
@@ -170,9 +182,13 @@ func (c *client) read(step string, resp *http.Response, asked *url.URL) *Error {
 	}
 	body, _ := readSome(resp.Body, maxPublic)
 	code, message := parseErrorBody(resp.Header.Get("Content-Type"), body)
-	if resp.Request.URL.Scheme == "http" && e.Status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) {
-		message = "the server speaks HTTPS, not HTTP" // as servers in Go say it
+	if resp.Request.URL.Scheme == "http" && e.Status == http.StatusBadRequest && speaksHTTPS(body) {
+		message = "the server speaks HTTPS, not HTTP"
 		e.causes = append(e.causes, ErrHTTPS)
+	}
+	if wanted := c.wantedByNginx(resp.Request.URL, e.Status, body); wanted != "" {
+		message = wanted
+		e.causes = append(e.causes, ErrClientCertificate)
 	}
 	e.Code, e.Message = c.publicFrom(asked, code, 60), c.publicFrom(asked, message, 300)
 	return e
@@ -197,85 +213,121 @@ func (c *client) failure(step string, req *http.Request, err error) error {
 		return fmt.Errorf("%s from %s: %w", step, req.URL.Host, context.Cause(ctx))
 	}
 	e := &Error{Step: step, Method: req.Method, Host: req.URL.Host, Path: req.URL.Path}
-	var dial bool
-	e.Message, e.causes, dial, e.transient = c.diagnose(req.URL, err)
-	if _, met := c.contacted.Load(req.URL.Host); dial && !met {
+	f := c.diagnose(req.URL, err)
+	e.Message, e.causes, e.transient = f.message, f.causes, f.transient
+	if _, met := c.contacted.Load(req.URL.Host); f.dial && !met {
 		e.transient = false // it has not been there, so that waiting is not likely to help
 	}
 	return e
 }
 
-// diagnose says in words what a round trip failed of. dial: there was not even
-// a connection.
-func (c *client) diagnose(u *url.URL, err error) (message string, causes []error, dial, transient bool) {
+// fault is what a round trip failed of.
+type fault struct {
+	message   string
+	causes    []error
+	dial      bool // there was not even a connection
+	transient bool
+}
+
+// diagnose says in words what a round trip failed of.
+func (c *client) diagnose(u *url.URL, err error) fault {
+	var way *wayError
+	var proxy *url.URL
+	if errors.As(err, &way) {
+		proxy, err = way.proxy, way.error
+	}
+	if f := c.proxyFault(u, proxy, err); f != nil {
+		return *f
+	}
+	f := c.hostFault(u, err)
+	if proxy != nil {
+		f.message += " (through the proxy " + c.public(proxy.Host, 200) + ")"
+	}
+	return f
+}
+
+// hostFault is diagnose for what is no proxy's fault.
+func (c *client) hostFault(u *url.URL, err error) fault {
 	sentinel := func(s error) []error { return []error{s, err} }
 	var (
 		dns       *net.DNSError
 		operation *net.OpError
 		untrusted *tls.CertificateVerificationError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
 		network   net.Error
+		policy    policyError
 	)
 	errors.As(err, &operation)
-	dial = operation != nil && (operation.Op == "dial" || operation.Op == "proxyconnect")
-	defer func() {
-		if operation != nil && operation.Op == "proxyconnect" {
-			message, causes = "the proxy: "+message, append(causes, ErrProxy)
-		}
-	}()
+	dial := operation != nil && operation.Op == "dial"
+	alert, ours := c.alertOf(u, err)
 	switch {
-	case errors.Is(err, ErrRealm):
-		return c.publicFrom(u, unwrapDial(err), 200), sentinel(ErrRealm), true, false
+	case errors.As(err, &policy):
+		return fault{c.publicFrom(u, unwrapDial(err), 200), []error{err}, true, false}
+	case errors.Is(err, ErrCertificateFile):
+		return fault{c.publicFrom(u, err.Error(), 400), []error{err}, false, false}
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return "unknown host", sentinel(ErrUnknownHost), true, true
+		return fault{"unknown host", sentinel(ErrUnknownHost), true, true}
 	case errors.As(err, &dns):
-		return "name resolution fails (" + c.publicFrom(u, dns.Err, 100) + ")", sentinel(ErrUnreachable), true, true
+		return fault{"name resolution fails (" + c.publicFrom(u, dns.Err, 100) + ")", sentinel(ErrUnreachable), true, true}
 	case isRefused(err):
-		return "connection refused", sentinel(ErrRefused), dial, true
+		return fault{"connection refused", sentinel(ErrRefused), dial, true}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
-		return "the server speaks HTTP, not HTTPS", sentinel(ErrPlainHTTP), false, false
+		return fault{"the server speaks HTTP, not HTTPS", sentinel(ErrPlainHTTP), false, false}
 	case errors.As(err, &untrusted):
-		return "the certificate is not trusted: " + c.certificateFault(u, untrusted.Err), sentinel(ErrCertificate), false, false
+		return fault{"the certificate is not trusted: " + c.certificateFault(u, untrusted), sentinel(ErrCertificate), false, false}
 	case errors.As(err, &record):
-		return "the server does not speak TLS", sentinel(ErrTLS), false, false
-	case errors.As(err, &alert):
-		return "TLS: " + c.publicFrom(u, strings.TrimPrefix(alert.Error(), "tls: "), 100), sentinel(ErrTLS), false, false
+		return fault{"the server does not speak TLS", sentinel(ErrTLS), false, false}
+	case ours:
+		return fault{c.wantsCertificate(u, alert), sentinel(ErrClientCertificate), false, false}
+	case alert != "":
+		return fault{"TLS: " + alert, sentinel(ErrTLS), false, false}
 	case dial && operation.Timeout():
-		return fmt.Sprintf("no connection within %v", dialTimeout), sentinel(ErrUnreachable), true, true
+		return fault{fmt.Sprintf("no connection within %v", dialTimeout), sentinel(ErrUnreachable), true, true}
 	case dial:
-		return c.publicFrom(u, operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true
+		return fault{c.publicFrom(u, operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the connection was cut", []error{err}, false, true
+		return c.cutFault(u, err)
 	case errors.Is(err, errStalled):
-		return err.Error(), []error{err}, false, true
+		return fault{err.Error(), []error{err}, false, true}
 	case errors.As(err, &network) && network.Timeout():
 		if strings.Contains(err.Error(), "handshake") {
-			return fmt.Sprintf("no TLS handshake within %v", handshakeTimeout), sentinel(ErrTLS), false, true
+			return fault{fmt.Sprintf("no TLS handshake within %v", handshakeTimeout), sentinel(ErrTLS), false, true}
 		}
-		return fmt.Sprintf("no answer within %v", headerTimeout), []error{err}, false, true
+		return fault{fmt.Sprintf("no answer within %v", headerTimeout), []error{err}, false, true}
 	case operation != nil:
-		return c.publicFrom(u, operation.Error(), 200), []error{err}, false, true
+		return fault{c.publicFrom(u, operation.Error(), 200), []error{err}, false, true}
 	}
-	return c.publicFrom(u, err.Error(), 200), []error{err}, false, false
+	return fault{c.publicFrom(u, err.Error(), 200), []error{err}, false, false}
 }
 
-// certificateFault says what is wrong with a certificate.
-func (c *client) certificateFault(u *url.URL, err error) string {
-	var (
-		authority x509.UnknownAuthorityError
-		host      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-	)
+// cutFault is a connection that ended. The alert of a server that refuses our
+// certificate is lost at times: with TLS 1.3 the connection may be gone before
+// it is read.
+func (c *client) cutFault(u *url.URL, err error) fault {
+	f := fault{"the connection was cut", []error{err}, false, true}
+	_, met := c.contacted.Load(u.Host)
+	request, asked := c.transports.requested(u.Host)
 	switch {
-	case errors.As(err, &authority):
-		return "it is signed by an unknown authority"
-	case errors.As(err, &host):
-		return "it is for another host"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "it has expired, or is not valid yet"
+	case met || !asked:
+		return f
+	case request.shown == "":
+		f.message += " after the server asked for a client certificate, and none was shown"
+	default:
+		f.message += " after the server was shown the client certificate " + c.public(request.shown, 200)
 	}
-	return c.publicFrom(u, err.Error(), 200)
+	f.causes = append(f.causes, ErrClientCertificate)
+	return f
+}
+
+// speaksHTTPS tells whether a server says, in its 400, that it was to be spoken to
+// with HTTPS: as Go's, nginx and Apache say it.
+func speaksHTTPS(body []byte) bool {
+	for _, text := range []string{"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "speaking plain HTTP to an SSL-enabled server"} {
+		if bytes.Contains(body, []byte(text)) {
+			return true
+		}
+	}
+	return false
 }
 
 // isRefused tells whether nothing listens. Windows has a number of its own.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/registrytest"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -83,10 +84,9 @@ func TestTokenOfAsterisks(t *testing.T) {
 	}
 	c := knowing(t, nil, nil)
 	for range 40 {
-		c.transports.secure = answering(func(*http.Request) *http.Response {
+		c.transports.given = answering(func(*http.Request) *http.Response {
 			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"token":"*"}`))}
 		})
-		c.transports.guarded = c.transports.secure
 		acc := c.account(credentialOf("", ""))
 		if _, err := acc.renew(t.Context(), &authorizer{client: c, registry: "registry.test"}, challenge{"bearer", map[string]string{"realm": "https://auth.test"}}, atRealm, nil); err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestSignatureInFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = r.client.get(t.Context(), "get blob", location{mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1"), nil}, http.Header{}, false)
+	_, _, err = r.client.get(t.Context(), "get blob", location{url: mustParse(t, "https://cdn.test/data?X-Sig=a%2f"+canary+"&n=1")}, http.Header{}, false)
 	if err == nil || strings.Contains(err.Error()+trace.String(), canary) || !strings.Contains(err.Error(), "malformed") {
 		t.Errorf("%v\n%s", err, trace.String())
 	}
@@ -138,7 +138,7 @@ func TestSignatureInFailure(t *testing.T) {
 		Body: io.NopCloser(strings.NewReader(`<Error><Code>` + canary + `</Code><Message>no</Message></Error>`)),
 	}
 	var refused *Error
-	if !errors.As(r.client.refusal("get blob", resp, location{resp.Request.URL, nil}), &refused) || refused.Code != "***" {
+	if !errors.As(r.client.refusal("get blob", resp, location{url: resp.Request.URL}), &refused) || refused.Code != "***" {
 		t.Errorf("got %+v", refused)
 	}
 }
@@ -158,10 +158,8 @@ func (c connecting) RoundTrip(req *http.Request) (*http.Response, error) {
 func TestNoFallbackForNameOfLoopbackElsewhere(t *testing.T) {
 	plainServer := serve(t, func(_ http.ResponseWriter, req *http.Request) { t.Errorf("asked for %s", req.URL) })
 	var trace lines
-	through := func(*http.Request) (*url.URL, error) { return mustParse(t, plainServer.URL), nil }
-	r := openBare(t, "x.localhost:5000", Options{})
-	r.client.transports.proxy = through
-	dialTo(r, plainServer, "127.0.0.1")
+	proxy := registrytest.StartProxy(t, registrytest.ProxyOptions{Resolve: map[string]string{"x.localhost": host(plainServer)}})
+	r := openBare(t, "x.localhost:5000", Options{Proxy: http.ProxyURL(proxy.URL("http"))})
 	if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, ErrPlainHTTP) {
 		t.Errorf("through a proxy: %v", err)
 	}
@@ -174,7 +172,8 @@ func TestNoFallbackForNameOfLoopbackElsewhere(t *testing.T) {
 	}
 	// As after the fallback, where the name has changed.
 	req := onLoopback((&http.Request{Method: http.MethodGet, URL: mustParse(t, "http://192.0.2.1:1/"), Header: http.Header{}}).WithContext(t.Context()))
-	if _, err := r.client.transports.guarded.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "leads elsewhere now") {
+	direct := openBare(t, "x.localhost:5000", Options{})
+	if _, err := direct.client.transports.toRealm(req.URL).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "leads elsewhere now") {
 		t.Errorf("got %v", err)
 	}
 }

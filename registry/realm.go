@@ -13,7 +13,8 @@ import (
 
 // A registry chooses the realm that gets the user's credential, and that may
 // be another host: Docker Hub and GitLab need it. It must not use us to reach
-// what only this machine can reach.
+// what only this machine can reach. The same policy is for the URLs of foreign
+// layers, which whoever made the image has chosen.
 
 // realm is the token realm that a Bearer challenge names, where policy allows it.
 func (c *client) realm(ch challenge) (*url.URL, error) {
@@ -29,21 +30,27 @@ func (c *client) realm(ch challenge) (*url.URL, error) {
 		return nil, refuse(realm.Host, errors.New("the realm's URL carries a user"))
 	}
 	realm.Fragment, realm.RawFragment = "", ""
-	if err := c.checkRealm(realm); err != nil {
+	if err := c.checkURL(realm); err != nil {
 		return nil, refuse(realm.Host, err)
 	}
 	return realm, nil
 }
 
-// checkRealm checks what can be seen without a name being resolved.
-func (c *client) checkRealm(realm *url.URL) error {
+// policyError is why policy forbids to go somewhere.
+type policyError string
+
+func (e policyError) Error() string { return string(e) }
+
+// checkURL checks what can be seen without a name being resolved. An error is
+// a policyError.
+func (c *client) checkURL(u *url.URL) error {
 	switch {
-	case realm.Scheme != "http" && realm.Scheme != "https":
-		return fmt.Errorf("a realm of scheme %q is refused", oneline.Clean(realm.Scheme, 20))
-	case realm.Scheme == "http" && c.scheme.now() == "https":
-		return errors.New("a realm on plain HTTP is refused, since the registry is on HTTPS")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return policyError(fmt.Sprintf("the scheme %q is refused", oneline.Clean(u.Scheme, 20)))
+	case u.Scheme == "http" && c.scheme.now() == "https":
+		return policyError("plain HTTP is refused, since the registry is on HTTPS")
 	}
-	host := strings.ToLower(strings.TrimSuffix(realm.Hostname(), "."))
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	registry := (&url.URL{Host: c.host}).Hostname()
 	if host == registry {
 		return nil
@@ -56,31 +63,29 @@ func (c *client) checkRealm(realm *url.URL) error {
 	case isLoopbackHost(host):
 		return c.checkAddress(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	case host == "metadata.google.internal" || host == "metadata" || host == "metadata.goog" || strings.HasSuffix(host, ".metadata.goog"):
-		return errors.New("a realm on a cloud's metadata service is refused")
+		return policyError("a cloud's metadata service is refused")
 	case strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }):
 		// In ASCII it may be any of these: ⓛocalhost is localhost (UTS 46).
-		return errors.New("a realm whose host is not in ASCII is refused")
+		return policyError("a host that is not in ASCII is refused")
 	case last == "" || last[0] >= '0' && last[0] <= '9':
 		// No name, but some resolvers and proxies read it as an address.
-		return errors.New("a realm on a malformed address is refused")
+		return policyError("a malformed address is refused")
 	}
 	return nil
 }
 
-// checkDialed checks an address that is about to be connected to.
+// checkDialed checks an address that is about to be connected to. An error is
+// a policyError.
 func (c *client) checkDialed(address string) error {
 	parsed, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: it resolves to an unreadable address", ErrRealm)
+		return policyError("it resolves to an unreadable address")
 	}
-	if err := c.checkAddress(parsed.Addr()); err != nil {
-		return fmt.Errorf("%w: %w", ErrRealm, err)
-	}
-	return nil
+	return c.checkAddress(parsed.Addr())
 }
 
 // checkAddress refuses addresses that only this machine can reach, unless the
-// registry itself is on such.
+// registry itself is on such. An error is a policyError.
 func (c *client) checkAddress(address netip.Addr) error {
 	registry, known := c.registryAddress()
 	for _, meant := range meanings(address) {
@@ -89,7 +94,7 @@ func (c *client) checkAddress(address netip.Addr) error {
 		case kind == "":
 		case known && (registry == plain(address) || registry == meant || kind != metadata && reach(registry) == kind):
 		default:
-			return fmt.Errorf("a realm on a %s address is refused, since the registry is not on one", kind)
+			return policyError(fmt.Sprintf("a %s address is refused, since the registry is not on one", kind))
 		}
 	}
 	return nil
@@ -183,8 +188,21 @@ func meanings(address netip.Addr) []netip.Addr {
 
 // sendToRealm makes one round trip to a token realm that policy allows.
 func (c *client) sendToRealm(step string, req *http.Request) (*http.Response, error) {
+	return c.sendGuarded(step, req, ErrRealm)
+}
+
+// sendGuarded makes one round trip to a URL that checkURL allows. Where the
+// address that it leads to is refused, the error wraps refused.
+func (c *client) sendGuarded(step string, req *http.Request, refused error) (*http.Response, error) {
+	transport := c.transports.toRealm(req.URL)
 	if c.atRegistry(req.URL) {
-		return c.send(step, req, c.transports.to(req.URL))
+		transport = c.transports.to(req.URL)
 	}
-	return c.send(step, req, c.transports.toRealm(req.URL))
+	resp, err := c.send(step, req, transport)
+	var policy policyError
+	var failed *Error
+	if errors.As(err, &policy) && errors.As(err, &failed) {
+		failed.causes = append(failed.causes, refused)
+	}
+	return resp, err
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -23,17 +22,12 @@ var discardLog = log.New(io.Discard, "", 0)
 // dialTo leads every connection of r's to server, but makes it look as if it
 // were one to address.
 func dialTo(r *Repository, server *httptest.Server, address string) {
-	for _, transport := range []http.RoundTripper{r.client.transports.secure, r.client.transports.insecure} {
-		if transport == nil {
-			continue
+	r.client.transports.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, host(server))
+		if err != nil {
+			return nil, err
 		}
-		transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, host(server))
-			if err != nil {
-				return nil, err
-			}
-			return posing{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 443)}, nil
-		}
+		return posing{conn, netip.AddrPortFrom(netip.MustParseAddr(address), 443)}, nil
 	}
 }
 
@@ -126,7 +120,7 @@ func TestRealmIsCheckedWhenDialed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := r.client.send("get token", req, r.client.transports.toRealm(req.URL))
+		resp, err := r.client.sendToRealm("get token", req)
 		if err == nil {
 			discard(resp)
 		}
@@ -186,14 +180,12 @@ func TestRealmThroughProxyOnLoopback(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	})
-	r, err := Open(ref.Reference{Registry: "registry.test", Repository: "team/app", Scheme: "http"}, Options{Credentials: given("me", canary)})
+	r, err := Open(ref.Reference{Registry: "registry.test", Repository: "team/app", Scheme: "http"}, Options{
+		Credentials: given("me", canary), Proxy: http.ProxyURL(mustParse(t, proxy.URL)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// http.ProxyFromEnvironment reads the environment once a process.
-	through := func(*http.Request) (*url.URL, error) { return mustParse(t, proxy.URL), nil }
-	r.client.transports.proxy = through
-	r.client.transports.secure.(*http.Transport).Proxy = through
 	if _, err := r.Manifest(t.Context(), "v1"); err != nil {
 		t.Error(err)
 	}

@@ -27,16 +27,16 @@ func (c *client) public(text string, limit int) string {
 // may be signed: the parts of its query are secrets too. Nil: none are. A text
 // of maxPublic bytes or more counts as one that was cut.
 func (c *client) publicFrom(u *url.URL, text string, limit int) string {
-	shown, signed := c.session.secrets.redactor(), queryOf(u)
+	shown, signed, proxied := c.session.secrets.redactor(), queryOf(u), c.transports.proxied.redactor()
 	cut := len(text) >= maxPublic
 	// Cleaned first, so that no control character hides a secret, and shortened
 	// last, so that none is cut in two. Where another did that, what may be the
 	// beginning of a secret goes.
 	text = oneline.Clean(text[:min(len(text), maxPublic)], maxPublic)
 	if cut {
-		text = text[:max(0, len(text)-max(shown.longest, signed.longest))]
+		text = text[:max(0, len(text)-max(shown.longest, signed.longest, proxied.longest))]
 	}
-	return oneline.Clean(signed.redact(shown.redact(text)), limit)
+	return oneline.Clean(signed.redact(proxied.redact(shown.redact(text))), limit)
 }
 
 // maxRecent is how many tokens are looked for.

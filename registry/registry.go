@@ -39,7 +39,7 @@ type Options struct {
 	Routes func(registry, repository string) (hosts.Route, error)
 	// Proxy is the proxy for a request, nil for none; it may have a user and a
 	// password, and be of scheme http, https, socks5 or socks5h. Nil: as the
-	// environment says.
+	// environment says (ProxyFromEnvironment).
 	Proxy func(*http.Request) (*url.URL, error)
 	// UserAgent is what requests call themselves. Empty: "davit".
 	UserAgent string
@@ -48,9 +48,9 @@ type Options struct {
 	// Negative: never.
 	Retries int
 	// Transport makes the connections. Nil: one made for davit's work, with
-	// HTTP/1.1 and proxies from the environment. With a Transport given,
-	// Insecure and the check of the realm's address after name resolution are
-	// the Transport's to do.
+	// HTTP/1.1. With a Transport given, proxies, certificates, Insecure and the
+	// check of the realm's address after name resolution are the Transport's to
+	// do.
 	Transport http.RoundTripper
 	// Trace receives a line for each request and answer, without secrets. It
 	// is called from many goroutines at once. May be nil.

@@ -51,11 +51,8 @@ func prepare(t *testing.T, r *Repository, servers ...*httptest.Server) {
 			pool.AddCert(server.Certificate())
 		}
 	}
-	for _, transport := range []http.RoundTripper{r.client.transports.secure, r.client.transports.guarded} {
-		if transport, ok := transport.(*http.Transport); ok {
-			transport.TLSClientConfig.RootCAs = pool
-		}
-	}
+	r.client.transports.system = pool
+	clear(r.client.transports.trusts) // which Open has read
 	t.Cleanup(func() { _ = r.Close() })
 }
 

@@ -19,22 +19,22 @@ import (
 )
 
 // scheme is what the registry speaks. It is found out, by the first request,
-// only on loopback and where the user calls the host insecure: HTTPS, and HTTP
+// only on loopback and where the configuration allows plain HTTP: HTTPS, and HTTP
 // where the server does not speak TLS. On loopback a name is not enough for
 // HTTP: the address has to be loopback's as well.
 type scheme struct {
-	name     atomic.Pointer[string]
-	settled  atomic.Bool
-	fell     atomic.Bool // back to HTTP
-	asking   sync.Mutex  // held while the first request is under way
-	insecure bool        // wherever the host is
-	fallen   func()      // is told of a fall back to HTTP; may be nil
+	name    atomic.Pointer[string]
+	settled atomic.Bool
+	fell    atomic.Bool // back to HTTP
+	asking  sync.Mutex  // held while the first request is under way
+	plain   bool        // HTTP is allowed, wherever the host is
+	fallen  func()      // is told of a fall back to HTTP; may be nil
 }
 
 func newScheme(host string, reached hosts.Host) *scheme {
-	s := &scheme{insecure: reached.Insecure}
+	s := &scheme{plain: reached.Plain}
 	name := reached.Scheme
-	s.settled.Store(name != "" || !reached.Insecure && !isLoopbackHost((&url.URL{Host: host}).Hostname()))
+	s.settled.Store(name != "" || !reached.Plain && !isLoopbackHost((&url.URL{Host: host}).Hostname()))
 	if name == "" {
 		name = "https"
 	}
@@ -57,7 +57,7 @@ func (s *scheme) settle(req *http.Request, direct bool, send func(*http.Request)
 		}
 		s.asking.Unlock()
 	}
-	if s.fell.Load() && !s.insecure {
+	if s.fell.Load() && !s.plain {
 		req = onLoopback(req)
 	}
 	return send(withScheme(req, s.now()))
@@ -82,7 +82,7 @@ func (s *scheme) ask(req *http.Request, direct bool, send func(*http.Request) (*
 	if req.Context().Err() != nil || !connected.Load() || secured.Load() || !refusesTLS(err) {
 		return nil, err
 	}
-	if !s.insecure {
+	if !s.plain {
 		if !direct || elsewhere.Load() {
 			return nil, err
 		}

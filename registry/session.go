@@ -118,16 +118,20 @@ func (s *Session) client(registry string, first hosts.Host, written string) (*cl
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%q %q %v %q %q", host, reached.Scheme, reached.Insecure, reached.CAFiles, reached.KeyPairs)
+	key := fmt.Sprintf("%q %q %v %v %q %q", host, reached.Scheme, reached.Insecure, reached.Plain, reached.CAFiles, reached.KeyPairs)
 	s.mu.Lock()
 	c := s.clients[key]
 	if c == nil {
-		c = s.newClient(host, reached)
-		s.clients[key] = c
+		if c, err = s.newClient(host, reached); err == nil {
+			s.clients[key] = c
+		}
 	}
 	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	switch {
-	case !c.opts.Insecure:
+	case !reached.Insecure:
 	case reached.Scheme == "http":
 		s.warn(host + " is asked in plain HTTP" + bySource(reached))
 	default:
@@ -136,14 +140,13 @@ func (s *Session) client(registry string, first hosts.Host, written string) (*cl
 	return c, nil
 }
 
-func (s *Session) newClient(host string, reached hosts.Host) *client {
+func (s *Session) newClient(host string, reached hosts.Host) (*client, error) {
 	c := &client{
 		opts:    s.opts,
 		session: s,
 		host:    host,
 		backoff: 250 * time.Millisecond,
 	}
-	c.opts.Insecure = c.opts.Insecure || reached.Insecure
 	c.opts.Hosts = func(asked string) (hosts.Host, error) {
 		switch {
 		case strings.EqualFold(asked, host):
@@ -155,12 +158,13 @@ func (s *Session) newClient(host string, reached hosts.Host) *client {
 	}
 	c.scheme = newScheme(host, reached)
 	c.scheme.fallen = func() {
-		if reached.Insecure {
+		if reached.Plain {
 			s.warn(host + " does not speak TLS; going on in plain HTTP" + bySource(reached))
 		}
 	}
-	c.transports = newTransports(host, c.opts, c.checkDialed)
-	return c
+	var err error
+	c.transports, err = newTransports(host, reached, c.opts, c.checkDialed)
+	return c, err
 }
 
 // reached is how host is reached: as first says, then Options.
@@ -174,12 +178,13 @@ func (s *Session) reached(host string, first hosts.Host, written string) (hosts.
 	}
 	reached := hosts.Host{
 		Scheme:   first.Scheme,
-		Insecure: first.Insecure || found.Insecure,
+		Insecure: first.Insecure || found.Insecure || s.opts.Insecure,
+		Plain:    first.Plain || found.Plain,
 		CAFiles:  slices.Concat(first.CAFiles, found.CAFiles),
 		KeyPairs: slices.Concat(first.KeyPairs, found.KeyPairs),
 		Source:   found.Source,
 	}
-	if first.Scheme != "" || first.Insecure {
+	if first.Scheme != "" || first.Insecure || first.Plain {
 		reached.Source = first.Source
 	}
 	if reached.Scheme != "" {

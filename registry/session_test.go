@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/registrytest"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -81,8 +84,9 @@ func TestHowHostIsReached(t *testing.T) {
 		{"nothing", Options{}, hosts.Host{}, "", "https", true, false, ""},
 		{"plain by option", Options{PlainHTTP: true}, hosts.Host{}, "", "http", true, false, ""},
 		{"plain by configuration", Options{Hosts: hostIs(hosts.Host{Scheme: "http", Source: "hosts.toml"})}, hosts.Host{}, "", "http", true, false, ""},
-		{"HTTPS by configuration", Options{Hosts: hostIs(hosts.Host{Scheme: "https", Insecure: true})}, hosts.Host{}, "", "https", true, true, ""},
-		{"insecure by configuration", Options{Hosts: hostIs(hosts.Host{Insecure: true})}, hosts.Host{}, "", "https", false, true, ""},
+		{"HTTPS by configuration", Options{Hosts: hostIs(hosts.Host{Scheme: "https", Insecure: true, Plain: true})}, hosts.Host{}, "", "https", true, true, ""},
+		{"insecure by configuration", Options{Hosts: hostIs(hosts.Host{Insecure: true})}, hosts.Host{}, "", "https", true, true, ""},
+		{"plain allowed by configuration", Options{Hosts: hostIs(hosts.Host{Insecure: true, Plain: true})}, hosts.Host{}, "", "https", false, true, ""},
 		{"insecure by option", Options{Insecure: true}, hosts.Host{}, "", "https", true, true, ""},
 		{"URL", Options{Hosts: hostIs(hosts.Host{Insecure: true})}, hosts.Host{}, "https", "https", true, true, ""},
 		{"endpoint", Options{}, hosts.Host{Scheme: "http"}, "", "http", true, false, ""},
@@ -107,8 +111,9 @@ func TestHowHostIsReached(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := r.client
-			if c.scheme.now() != test.scheme || c.scheme.settled.Load() != test.settled || c.opts.Insecure != test.lax {
-				t.Errorf("%s, settled: %v, insecure: %v", c.scheme.now(), c.scheme.settled.Load(), c.opts.Insecure)
+			lax := c.transports.reached.Insecure
+			if c.scheme.now() != test.scheme || c.scheme.settled.Load() != test.settled || lax != test.lax {
+				t.Errorf("%s, settled: %v, insecure: %v", c.scheme.now(), c.scheme.settled.Load(), lax)
 			}
 		})
 	}
@@ -118,16 +123,17 @@ func TestHowHostIsReached(t *testing.T) {
 // reaches whoever asks how the host is reached.
 func TestEndpointBesideConfiguration(t *testing.T) {
 	asked := ""
+	own, theirs := caFile(t), caFile(t)
 	s := NewSession(Options{Hosts: func(host string) (hosts.Host, error) {
 		asked = host
-		return hosts.Host{CAFiles: []string{"/etc/ca.pem"}, Source: "certs.d"}, nil
+		return hosts.Host{CAFiles: []string{theirs}, Source: "certs.d"}, nil
 	}})
-	r, err := s.OpenEndpoint(hosts.Endpoint{Registry: "Mirror.test", Repository: "app", Host: hosts.Host{Insecure: true, CAFiles: []string{"/own/ca.pem"}, Source: "registries.conf"}})
+	r, err := s.OpenEndpoint(hosts.Endpoint{Registry: "Mirror.test", Repository: "app", Host: hosts.Host{Insecure: true, CAFiles: []string{own}, Source: "registries.conf"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.client.opts.Hosts("mirror.test")
-	if err != nil || asked != "mirror.test" || !got.Insecure || got.Source != "registries.conf" || !slices.Equal(got.CAFiles, []string{"/own/ca.pem", "/etc/ca.pem"}) {
+	if err != nil || asked != "mirror.test" || !got.Insecure || got.Source != "registries.conf" || !slices.Equal(got.CAFiles, []string{own, theirs}) {
 		t.Errorf("%+v, asked for %s, %v", got, asked, err)
 	}
 	if other, err := r.client.opts.Hosts("cdn.test"); err != nil || other.Source != "certs.d" || asked != "cdn.test" {
@@ -161,7 +167,7 @@ func TestSessionKeepsSettingsApart(t *testing.T) {
 	if first != open(hosts.Endpoint{Registry: "Registry.test", Repository: "b"}) {
 		t.Error("the same host, reached in the same way, has two clients")
 	}
-	for _, h := range []hosts.Host{{Scheme: "http"}, {Insecure: true}, {CAFiles: []string{"ca.pem"}}, {KeyPairs: []hosts.KeyPair{{CertFile: "c", KeyFile: "k"}}}} {
+	for _, h := range []hosts.Host{{Scheme: "http"}, {Insecure: true}, {CAFiles: []string{caFile(t)}}, {Plain: true}} {
 		if first == open(hosts.Endpoint{Registry: "registry.test", Repository: "c", Host: h}) {
 			t.Errorf("%+v makes no difference", h)
 		}
@@ -175,7 +181,7 @@ func TestInsecureByConfigurationSpeaksHTTP(t *testing.T) {
 	server := serve(t, manifestHandler)
 	var sent events
 	var trace lines
-	s := NewSession(Options{Hosts: hostIs(hosts.Host{Insecure: true, Source: "daemon.json"}), Events: sent.add, Trace: trace.add})
+	s := NewSession(Options{Hosts: hostIs(hosts.Host{Insecure: true, Plain: true, Source: "daemon.json"}), Events: sent.add, Trace: trace.add})
 	for _, name := range []string{"app", "other"} {
 		r, err := s.Open(ref.Reference{Registry: "registry.test:5000", Repository: name})
 		if err != nil {
@@ -206,7 +212,7 @@ func TestInsecureKeepsTLS(t *testing.T) {
 	defer server.Close()
 	server.Config.ErrorLog = discardLog
 	var trace lines
-	r := openBare(t, host(server), Options{Hosts: hostIs(hosts.Host{Insecure: true}), Trace: trace.add, Retries: -1})
+	r := openBare(t, host(server), Options{Hosts: hostIs(hosts.Host{Insecure: true, Plain: true}), Trace: trace.add, Retries: -1})
 	if _, err := r.Manifest(t.Context(), "v1"); err == nil || !strings.Contains(err.Error(), "the connection was cut") || strings.Contains(trace.String(), "http://") {
 		t.Errorf("%v\n%s", err, trace.String())
 	}
@@ -262,4 +268,15 @@ func TestRoute(t *testing.T) {
 	if _, err = s.Route(reference); !errors.Is(err, broken) || !strings.Contains(err.Error(), "registry.test/team/app") {
 		t.Errorf("broken: %v", err)
 	}
+}
+
+// caFile is a file with a CA in it.
+func caFile(t *testing.T) string {
+	t.Helper()
+	server := registrytest.Start(t, registrytest.Options{TLS: true})
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, server.CAPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -113,7 +113,7 @@ func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c
 		case authenticated && !sameOrigin(&u, next):
 			err = fmt.Errorf("it redirects to %s, which the credential is not for", next.Host)
 		default:
-			err = acc.client.checkRealm(next)
+			err = acc.client.checkURL(next)
 		}
 		if err != nil {
 			return nil, acc.client.failure(step, resp.Request, err)

@@ -26,60 +26,63 @@ type engine struct {
 	blobs  []*blob    // in the order in which they are begun
 	left   int        // blobs neither verified nor given up
 	active map[*claim]struct{}
-	parked int // active claims that wait for the stream's reader, and so use no connection
+	// parked are the active claims that use no connection: those that wait for
+	// the stream's reader and, where there are other sources to ask meanwhile,
+	// those between two tries.
+	parked int
 	// limit is the position of the stream up to which bytes may be fetched;
 	// without a stream it lies beyond every blob.
 	limit int64
 	// target is how many connections may be at work now.
-	target int
-	lost   map[int]bool // images that will not be whole
-	// pausedUntil holds every new request back, as a registry asked for.
-	pausedUntil time.Time
-	calmUntil   time.Time // no growth before
-	fetched     int64     // bytes kept of what came over the network
-	resumed     int64
-	chunkRate   float64 // bytes a second that one connection gives, smoothed
-	peakRate    float64 // the highest chunkRate so far
-	err         error
+	target    int
+	lost      map[int]bool // images that will not be whole
+	calmUntil time.Time    // no growth before
+	fetched   int64        // bytes kept of what came over the network
+	resumed   int64
+	chunkRate float64 // bytes a second that one connection gives, smoothed
+	peakRate  float64 // the highest chunkRate so far
+	err       error
+
+	sources  []*source        // all, in the order in which items name them
+	mirrored bool             // some item has mirrors
+	hosts    map[string]int64 // bytes kept by who sent them, where there are mirrors
 
 	hashers sync.WaitGroup
-}
-
-// source is what is known of a source.
-type source struct {
-	noRanges bool  // it serves whole blobs only
-	got      int64 // bytes kept of what it gave
-	// barren is how many blobs in a row were given up without a byte of it
-	// between them, barrenAt what it had given by then.
-	barren   int
-	barrenAt int64
-	dead     error // why nothing more is asked of it
-	mourned  bool  // and that was told
 }
 
 // blob is one item under way.
 type blob struct {
 	Item
-	number   int // among the items
-	from     *source
-	start    int64 // position in the stream
+	number   int       // among the items
+	origin   *source   // Item.Source
+	mirrors  []*source // Item.Mirrors
+	start    int64     // position in the stream
 	todo     []image.Extent
 	written  extents
 	resumed  int64 // bytes of an earlier run, until they proved right
 	got      int64 // new bytes, ever growing: what progress is measured by
 	claims   int   // claims of this blob at work
-	whole    bool  // to be fetched as one stream from now on
+	streamed bool  // one of them is a stream: it has no other beside it
 	started  bool
 	verified bool
 	givenUp  bool
 	err      error // why it was given up; nil where nobody wants it any more
 	damaged  int   // times that what stood on disk proved wrong
 	hasher   hasher
+
+	// Of a blob with mirrors:
+	without map[*source]bool // mirrors that do not have it, or do not give it
+	failed  error            // why its origin is not asked for it any more
+	shares  []*share         // who gave what stands in the place
+	again   bool             // other bytes, of a wrong digest, stand where it is written
+	sole    *source          // who alone is asked, to find out who was wrong; nil for anybody
+	read    bool             // a stream's reader has had bytes of it
 }
 
 // claim is a run of bytes that one connection is fetching.
 type claim struct {
 	*blob
+	from     *source
 	pos, end int64 // what is still to come; a thief may lower end
 	stream   bool  // fetches the blob from its first byte on, and keeps what is missing
 	bytes    int64 // fetched so far
@@ -87,6 +90,8 @@ type claim struct {
 	base     int64 // bytes at started
 	waiting  bool  // between two tries
 	taken    bool  // all of it was taken over from a slower connection
+	over     bool  // nothing more of it may be written
+	flow     flow
 	ctx      context.Context
 	cancel   context.CancelCauseFunc // ends what is under way for it
 }
@@ -118,16 +123,16 @@ func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 	if r := e.opts.LimitRate; r > 0 {
 		e.limiter = rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
 	}
-	sources := map[image.Source]*source{}
 	for i, item := range items {
-		if sources[item.Source] == nil {
-			sources[item.Source] = &source{}
-		}
-		b := &blob{Item: item, number: i, from: sources[item.Source]}
+		b := &blob{Item: item, number: i}
+		e.introduce(b)
 		if item.Place != nil {
 			b.written = newExtents(item.Place.Written(), item.Blob.Size)
 		}
 		b.resumed = b.written.sum()
+		if len(b.mirrors) > 0 {
+			b.shares = []*share{{has: slices.Clone(b.written)}}
+		}
 		b.todo = b.written.gaps(item.Blob.Size)
 		e.blobs = append(e.blobs, b)
 	}
@@ -172,6 +177,7 @@ func (e *engine) run() (Stats, error) {
 	stop()
 	e.cancel(nil)
 	<-pacer
+	e.tellHosts()
 	e.opts.Events.Send(image.Event{Kind: image.EventDone})
 
 	e.mu.Lock()
@@ -208,9 +214,10 @@ func (e *engine) next() *claim {
 			return nil
 		}
 		if len(e.active)-e.parked < e.target {
-			c := e.take()
+			now := time.Now()
+			c := e.take(now)
 			if c == nil {
-				c = e.steal(time.Now())
+				c = e.steal(now)
 			}
 			if c != nil {
 				return c
@@ -221,25 +228,29 @@ func (e *engine) next() *claim {
 }
 
 // take claims the next piece of the queue.
-func (e *engine) take() *claim {
+func (e *engine) take(now time.Time) *claim {
 	for _, b := range e.blobs {
 		if len(b.todo) == 0 {
 			continue
-		}
-		if b.from.noRanges {
-			b.whole = true
 		}
 		gap := b.todo[0]
 		room := e.limit - b.start - gap.Off
 		if room <= 0 {
 			return nil // and what comes later in the stream has none either
 		}
-		if b.whole {
-			if b.claims > 0 {
-				continue
+		from := e.choose(b, nil, now)
+		if from == nil {
+			if e.inOrder() {
+				return nil // what comes later might wait for room that only this one makes
 			}
-			b.todo = nil
-			c := e.claim(b, gap.Off, b.Blob.Size)
+			continue
+		}
+		if b.claims > 0 && (from.noRanges || b.streamed) {
+			continue
+		}
+		if from.noRanges {
+			b.todo, b.streamed = nil, true
+			c := e.claim(b, from, gap.Off, b.Blob.Size)
 			c.stream = true
 			return c
 		}
@@ -252,7 +263,7 @@ func (e *engine) take() *claim {
 		} else {
 			b.todo = b.todo[1:]
 		}
-		return e.claim(b, gap.Off, gap.Off+n)
+		return e.claim(b, from, gap.Off, gap.Off+n)
 	}
 	return nil
 }
@@ -294,11 +305,14 @@ func (e *engine) chunk(gap int64) int64 {
 	return n
 }
 
-func (e *engine) claim(b *blob, pos, end int64) *claim {
-	c := &claim{blob: b, pos: pos, end: end, started: time.Now()}
+func (e *engine) claim(b *blob, from *source, pos, end int64) *claim {
+	c := &claim{blob: b, from: from, pos: pos, end: end, started: time.Now()}
+	c.flow.made = c.started
 	c.ctx, c.cancel = context.WithCancelCause(e.ctx)
 	e.active[c] = struct{}{}
 	b.claims++
+	from.active++
+	from.pulse.probe = false
 	return c
 }
 
@@ -321,10 +335,14 @@ func (e *engine) steal(now time.Time) *claim {
 		return nil
 	}
 	b, pos, end := victim.blob, victim.pos, victim.end
+	from := e.choose(b, victim.from, now)
+	if from == nil || from.noRanges && from != victim.from {
+		return nil
+	}
 	if e.stands(victim, longest, now) {
 		victim.end = pos
 		victim.cancel(errSuperseded)
-		c := e.claim(b, pos, end)
+		c := e.claim(b, from, pos, end)
 		c.taken = true
 		return c
 	}
@@ -334,7 +352,7 @@ func (e *engine) steal(now time.Time) *claim {
 	mid := pos + (end-pos)/2
 	mid -= (mid - pos) % chunkStep
 	victim.end = mid
-	return e.claim(b, mid, end)
+	return e.claim(b, from, mid, end)
 }
 
 // stands tells whether a connection has nearly come to a stand, so that
@@ -355,13 +373,12 @@ func (e *engine) release(c *claim) {
 	c.cancel(nil)
 	delete(e.active, c)
 	c.claims--
+	c.from.active--
 	switch {
 	case c.givenUp:
-	case c.whole:
-		c.todo = nil
-		if c.claims == 0 { // one stream at a time; the last to go hands over what is left
-			c.todo = c.written.gaps(c.Blob.Size)
-		}
+	case c.stream:
+		c.streamed = false
+		c.todo = c.written.gaps(c.Blob.Size)
 	case c.pos < c.end:
 		c.todo = slices.Insert(c.todo, 0, image.Extent{Off: c.pos, Len: c.end - c.pos})
 		slices.SortFunc(c.todo, func(a, b image.Extent) int { return int(min(max(a.Off-b.Off, -1), 1)) })
@@ -369,21 +386,24 @@ func (e *engine) release(c *claim) {
 	e.wake.Broadcast()
 }
 
-// oneStream turns to fetching the blob whole, after its source proved to
-// serve no ranges: every claim of the blob ends, and one begins anew.
-func (e *engine) oneStream(b *blob) {
+// oneStream turns to fetching the claim's blob whole from its source, which
+// proved to serve no ranges: the source's other claims of the blob end.
+func (e *engine) oneStream(c *claim) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b.from.noRanges = true
-	b.whole = true
-	e.endClaims(b, errSuperseded)
+	c.from.noRanges = true
+	for o := range e.active {
+		if o.blob == c.blob && o.from == c.from && !o.stream {
+			o.cancel(errSuperseded)
+		}
+	}
 }
 
 // endClaims ends what is under way for a blob. The caller holds the lock.
 func (e *engine) endClaims(b *blob, cause error) {
 	for c := range e.active {
 		if c.blob == b {
-			c.end = c.pos
+			c.end, c.over = c.pos, true
 			c.cancel(cause)
 		}
 	}

@@ -40,6 +40,25 @@ func (x extents) add(off, n int64) extents {
 	return slices.Replace(x, i, j, image.Extent{Off: off, Len: end - off})
 }
 
+// without is the set less [off, off+n).
+func (x extents) without(off, n int64) extents {
+	var rest extents
+	for _, e := range x {
+		if before := min(e.Off+e.Len, off) - e.Off; before > 0 {
+			rest = append(rest, image.Extent{Off: e.Off, Len: before})
+		}
+		if from := max(e.Off, off+n); from < e.Off+e.Len {
+			rest = append(rest, image.Extent{Off: from, Len: e.Off + e.Len - from})
+		}
+	}
+	return rest
+}
+
+// overlaps tells whether a byte of [off, off+n) is in the set.
+func (x extents) overlaps(off, n int64) bool {
+	return slices.ContainsFunc(x, func(e image.Extent) bool { return e.Off < off+n && off < e.Off+e.Len })
+}
+
 // end tells how far the bytes reach from off on without a gap.
 func (x extents) end(off int64) int64 {
 	for _, e := range x {

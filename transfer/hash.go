@@ -33,8 +33,8 @@ func (e *engine) wrote(c *claim, off int64, p []byte) {
 	c.bytes += int64(len(p))
 	b.written = b.written.add(off, int64(len(p)))
 	b.got += int64(len(p))
-	b.from.got += int64(len(p))
 	e.fetched += int64(len(p))
+	e.gave(c, off, int64(len(p)))
 	hot := !b.hasher.busy && off == b.hasher.at
 	if hot {
 		b.hasher.busy = true
@@ -128,6 +128,10 @@ func (e *engine) conclude(b *blob) {
 		e.fail(fmt.Errorf("forget blob %s: %w", want, err))
 		return
 	}
+	if len(b.mirrors) > 0 && b.Blob.Size > 0 {
+		e.mend(b, got)
+		return
+	}
 	if b.damaged++; b.resumed == 0 || b.damaged > maxDamaged {
 		e.reject(b, fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
 			want, want.Algorithm(), got, image.ErrVerification))
@@ -150,19 +154,26 @@ func (e *engine) accept(b *blob) {
 	e.begin(b)
 	e.opts.Events.Send(image.Event{Kind: image.EventBlobVerified, Blob: b.Blob})
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	b.verified = true
 	e.resumed += b.resumed
 	e.left--
+	told := e.credit(b)
 	e.wake.Broadcast()
+	e.mu.Unlock()
+	e.tell(told)
+}
+
+// damage tells that what an earlier run left was wrong.
+func (b *blob) damage() image.Event {
+	return image.Event{Kind: image.EventNote, Blob: b.Blob,
+		Text: fmt.Sprintf("what an earlier run left of blob %s is damaged; fetching the damaged part again", b.Blob.Digest)}
 }
 
 // startOver fetches again what the place no longer vouches for.
 func (e *engine) startOver(b *blob) {
 	written := newExtents(b.Place.Written(), b.Blob.Size)
 	e.begin(b)
-	e.opts.Events.Send(image.Event{Kind: image.EventNote, Blob: b.Blob,
-		Text: fmt.Sprintf("what an earlier run left of blob %s is damaged; fetching the damaged part again", b.Blob.Digest)})
+	e.opts.Events.Send(b.damage())
 	e.opts.Events.Send(image.Event{Kind: image.EventBlobAdvanced, Blob: b.Blob, Bytes: written.sum() - b.Blob.Size})
 	e.mu.Lock()
 	b.written, b.resumed = written, written.sum()

@@ -124,22 +124,6 @@ func ofOneBlob(err error) bool {
 		errors.Is(err, image.ErrUnauthorized)
 }
 
-// maxBarren is how many blobs in a row may be given up without one byte of
-// their source, before nothing more is asked of it: a registry that is down
-// costs some tries, not some for each of its blobs.
-const maxBarren = 3
-
-// countBarren takes note of a blob that was tried in vain while its source
-// gave no byte of any other blob either. The caller holds the lock.
-func (s *source) countBarren(err error) {
-	if s.barrenAt != s.got {
-		s.barren, s.barrenAt = 0, s.got
-	}
-	if s.barren++; s.barren >= maxBarren && s.dead == nil {
-		s.dead = err
-	}
-}
-
 // giveUp ends a blob that cannot be had, and all that is in vain without it.
 // The caller holds the lock, and tells what is returned once it has let go.
 func (e *engine) giveUp(b *blob, err error) []image.Event {
@@ -154,12 +138,12 @@ func (e *engine) giveUp(b *blob, err error) []image.Event {
 func (e *engine) giveUpVain() []image.Event {
 	var told []image.Event
 	for _, b := range e.blobs {
-		dead := b.from.dead
-		if dead == nil || !b.lacking() || e.unwanted(b) {
+		dead := b.origin.dead
+		if dead == nil || !b.lacking() || b.hasMirror() || e.unwanted(b) {
 			continue
 		}
-		if !b.from.mourned {
-			b.from.mourned = true
+		if !b.origin.mourned {
+			b.origin.mourned = true
 			told = append(told, image.Event{Kind: image.EventWarning,
 				Text: fmt.Sprintf("nothing more is asked of a source that gave no byte of %d blobs in a row: %v", maxBarren, dead)})
 		}

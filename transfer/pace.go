@@ -41,8 +41,11 @@ func (e *engine) pace() {
 					e.calmUntil = now.Add(calm)
 				}
 			}
+			e.regrow(now)
+			told := e.judge(now, seconds)
 			e.wake.Broadcast() // thieves look at the clock
 			e.mu.Unlock()
+			e.tell(told)
 		}
 	}
 }
@@ -61,18 +64,35 @@ func (e *engine) measure(total float64) {
 	e.peakRate = max(e.peakRate, e.chunkRate)
 }
 
-// busy halves the connections and holds every request back, as a registry
-// that answers 429 or 503 wants.
-func (e *engine) busy(pause time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// busy halves the connections to a source and holds new requests to it back,
+// as one that answers 429 or 503 wants. The caller holds the lock.
+func (e *engine) busy(s *source, pause time.Duration) {
 	now := time.Now()
-	if now.After(e.calmUntil) { // many connections hear the same refusal: halve once
-		e.target = max(e.target/2, 1)
+	calmUntil := &s.calmUntil
+	if e.alone() {
+		calmUntil = &e.calmUntil
 	}
-	until := now.Add(pause)
-	if until.After(e.pausedUntil) {
-		e.pausedUntil = until
+	if now.After(*calmUntil) { // many connections hear the same refusal: halve once
+		if e.alone() {
+			e.target = max(e.target/2, 1)
+		} else {
+			s.most, s.busy = max(s.active/2, 1), true
+		}
 	}
-	e.calmUntil = e.pausedUntil.Add(calm)
+	s.pauseUntil(now.Add(pause))
+	*calmUntil = s.pausedUntil.Add(calm)
+}
+
+// regrow gives back to the sources, step by step, the connections that were
+// taken from them. The caller holds the lock.
+func (e *engine) regrow(now time.Time) {
+	for _, s := range e.sources {
+		if s.most < e.opts.Jobs && now.After(s.calmUntil) {
+			s.most = min(2*s.most, e.opts.Jobs)
+			s.calmUntil = now.Add(calm)
+			if s.most == e.opts.Jobs {
+				s.pulse.slow, s.busy = 0, false
+			}
+		}
+	}
 }

@@ -36,10 +36,12 @@ func (e *engine) receive(ctx context.Context, c *claim, rng *image.Range, buf []
 			p = buf[:min(len(buf), e.limiter.Burst())]
 		}
 		stall.Reset(e.opts.Stall)
+		c.flow.wait()
 		n, err := rng.Body.Read(p)
 		if rng.Len < 0 && err == nil && at+int64(n) == c.Blob.Size {
 			err = endsHere(rng.Body, c.Blob)
 		}
+		c.flow.gotSome()
 		stall.Stop() // neither our disk nor our own rate limit is a stall
 		if errors.Is(err, image.ErrVerification) {
 			return err
@@ -124,12 +126,15 @@ func (e *engine) keepMissing(c *claim, at int64, p []byte) error {
 	if end > c.Blob.Size {
 		return tooLong(c.Blob)
 	}
-	if err := e.waitRoom(c.start + end); err != nil {
+	if err := e.waitRoom(c, c.start+end); err != nil {
 		return err
 	}
 	e.mu.Lock()
-	gaps := c.written.gaps(end)
+	gaps, over := c.written.gaps(end), c.over
 	e.mu.Unlock()
+	if over {
+		return errSuperseded
+	}
 	for _, g := range gaps {
 		from := max(g.Off, at)
 		if from >= g.Off+g.Len {
@@ -154,6 +159,11 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
+	if c.again {
+		if err := e.compare(c, off, p); err != nil {
+			return &placeError{c.Blob, err}
+		}
+	}
 	if _, err := c.Place.WriteAt(p, off); err != nil {
 		return &placeError{c.Blob, err}
 	}
@@ -162,7 +172,7 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 }
 
 // waitRoom waits until the stream's reader has made room up to a position.
-func (e *engine) waitRoom(end int64) error {
+func (e *engine) waitRoom(c *claim, end int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.limit >= end {
@@ -174,5 +184,6 @@ func (e *engine) waitRoom(end int64) error {
 	for e.limit < end && e.err == nil {
 		e.wake.Wait()
 	}
+	c.flow.began, c.flow.base = time.Now(), c.bytes // its rate begins anew
 	return e.err
 }

@@ -48,7 +48,7 @@ func gaveUp(err error, tries int) error {
 func (e *engine) crowded(c *claim) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return c.pos < c.end && len(e.active)-e.parked > e.target
+	return c.pos < c.end && (len(e.active)-e.parked > e.target || c.from.active > c.from.most)
 }
 
 // permanent tells errors that another try cannot mend.
@@ -69,16 +69,27 @@ func (e *placeError) Error() string { return fmt.Sprintf("write blob %s: %v", e.
 
 func (e *placeError) Unwrap() error { return e.err }
 
+// backoff is how long to wait after so many tries: longer each time.
+func (e *engine) backoff(tries int) time.Duration {
+	wait := min(e.opts.Backoff<<min(tries-1, 10), max(30*time.Second, e.opts.Backoff))
+	return wait + time.Duration(rand.Int64N(int64(wait)/4+1))
+}
+
 // pause waits before the next try, longer each time, and as long as the
 // registry asks for. It tells whether the claim is still worth a try.
 func (e *engine) pause(c *claim, err error, tries int) bool {
-	wait := min(e.opts.Backoff<<min(tries-1, 10), max(30*time.Second, e.opts.Backoff))
-	wait += time.Duration(rand.Int64N(int64(wait)/4 + 1))
+	wait := e.backoff(tries)
 	var retry *image.RetryError
 	if errors.As(err, &retry) {
 		wait = max(wait, retry.After)
 		if retry.Busy {
-			e.busy(wait)
+			e.mu.Lock()
+			e.busy(c.from, wait)
+			alone := e.alone()
+			e.mu.Unlock()
+			if !alone && e.crowded(c) {
+				return false
+			}
 		}
 	}
 	e.opts.Events.Send(image.Event{Kind: image.EventRetry, Blob: c.Blob, Text: err.Error(), Wait: wait})
@@ -90,6 +101,14 @@ func (e *engine) pause(c *claim, err error, tries int) bool {
 func (e *engine) setWaiting(c *claim, waiting bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if waiting != c.waiting && !e.alone() { // another connection may be used meanwhile
+		if waiting {
+			e.parked++
+			e.wake.Broadcast()
+		} else {
+			e.parked--
+		}
+	}
 	c.waiting = waiting
 	c.started, c.base = time.Now(), c.bytes // its rate begins anew
 }

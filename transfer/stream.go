@@ -37,7 +37,7 @@ func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, bl
 	var pos int64
 	for _, b := range e.blobs {
 		b.start, b.Place = pos, ringPlace{ring, pos}
-		b.written, b.resumed, b.todo = nil, 0, extents(nil).gaps(b.Blob.Size)
+		b.written, b.shares, b.resumed, b.todo = nil, nil, 0, extents(nil).gaps(b.Blob.Size)
 		pos += b.Blob.Size
 	}
 	e.limit = windowSize
@@ -64,6 +64,16 @@ func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, bl
 		}
 	}
 	return stats, err
+}
+
+// held is how many of the blob's last bytes wait for its digest. A blob with
+// mirrors waits whole, up to half of the window: as long as nobody has read of
+// it, what one mirror gives wrong is fetched from another.
+func (b *blob) held() int64 {
+	if len(b.mirrors) > 0 && b.Blob.Size <= windowSize/2 {
+		return b.Blob.Size
+	}
+	return held
 }
 
 // orderedReader reads a blob behind the hash frontier.
@@ -96,9 +106,9 @@ func (r *orderedReader) await(n int64) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
-		size, ready := r.blob.Blob.Size, r.blob.hasher.at
+		ready := r.blob.hasher.at
 		if !r.blob.verified {
-			ready = min(ready, size-held)
+			ready = min(ready, r.blob.Blob.Size-r.blob.held())
 		}
 		switch {
 		case r.err != nil:
@@ -106,6 +116,7 @@ func (r *orderedReader) await(n int64) (int64, error) {
 		case n == 0:
 			return 0, nil
 		case r.pos < ready:
+			r.blob.read = true
 			return min(n, ready-r.pos), nil
 		case r.blob.verified:
 			return 0, io.EOF

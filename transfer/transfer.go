@@ -35,6 +35,9 @@ type Options struct {
 	// vain. Faults of our own side (a full disk, an error of Item.Verified)
 	// still end everything, as the end of the context does.
 	KeepGoing bool
+	// Verdicts keep what is found out about mirrors for the next transfer of
+	// the same command. Nil: it is forgotten.
+	Verdicts *Verdicts
 	// Events receives progress. May be nil.
 	Events image.EventFunc
 }
@@ -68,8 +71,10 @@ type Item struct {
 	Blob image.Descriptor
 	// Source is where the blob is fetched from.
 	Source image.Source
-	// Mirrors are asked for it before Source is, all at once. Source gives what
-	// none of them can.
+	// Mirrors are asked for it before Source is, all at once, each for other
+	// ranges. Source gives what none of them can. One that sends wrong content,
+	// is slower than others by far, or fails again and again, is dropped for the
+	// rest of the transfer, which an image.EventWarning tells.
 	Mirrors []image.Source
 	// Place receives the blob. Stream brings places of its own.
 	Place image.Place

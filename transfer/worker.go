@@ -52,7 +52,10 @@ func (e *engine) fetch(c *claim, buf []byte) {
 		}
 		var noRange *image.NoRangeError
 		if errors.As(err, &noRange) && !c.stream {
-			e.oneStream(c.blob)
+			e.oneStream(c)
+			return
+		}
+		if e.passOn(c, before, err) {
 			return
 		}
 		if permanent(err) {
@@ -78,19 +81,23 @@ func (e *engine) fetch(c *claim, buf []byte) {
 	}
 }
 
-// attempt is one request for what is left of a claim. Nil means that nothing
-// is left of it, be it fetched or taken over.
+// attempt is one request for what is left of a claim. Nil means that there is
+// nothing more to do for it: it is fetched, taken over, or to be given back.
 func (e *engine) attempt(c *claim, buf []byte) error {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
 	e.mu.Lock()
 	off, end, size := c.pos, c.end, c.Blob.Size
-	paused := time.Until(e.pausedUntil)
+	paused := time.Until(c.from.pausedUntil)
+	c.flow.ask()
 	// A stream may break off behind the last byte that was missing.
 	whole := c.stream && !c.lacking()
 	e.mu.Unlock()
 	if whole || off >= end && size > 0 {
 		return nil
+	}
+	if paused > 0 && e.elsewhere(c) {
+		return nil // and give it back
 	}
 	if paused > 0 {
 		e.setWaiting(c, true)
@@ -103,7 +110,7 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	if c.stream {
 		off, end = 0, size
 	}
-	rng, err := c.Source.OpenRange(ctx, c.Blob, off, end-off)
+	rng, err := c.from.OpenRange(ctx, c.Blob, off, end-off)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errSuperseded) {
 			return nil
@@ -114,6 +121,7 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	if err := checkRange(rng, c.Blob, off, end); err != nil {
 		return err
 	}
+	e.met(c, rng.Host)
 	stall := time.AfterFunc(e.opts.Stall, func() { cancel(errStalled) })
 	defer stall.Stop()
 	err = e.receive(ctx, c, rng, buf, stall)

@@ -19,15 +19,23 @@ const infix = ".davit-new-"
 // file that is replaced passes its permissions on. A link is replaced itself;
 // what it leads to stays as it is. On error path is as it was, and nothing
 // else remains.
-func Write(path string, data []byte) error {
-	if err := write(path, data); err != nil {
+func Write(path string, data []byte) error { return write(path, data, 0o666, keepMode) }
+
+// WritePrivate is Write for what is nobody else's business: the file has the
+// permissions 0600, from before its first byte on, whatever those of a file
+// that it replaces were. That one passes its owner on, as far as we may.
+func WritePrivate(path string, data []byte) error { return write(path, data, 0o600, keepOwner) }
+
+func write(path string, data []byte, mode os.FileMode, keep func(*os.File, os.FileInfo)) error {
+	if err := replace(path, data, mode, keep); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-func write(path string, data []byte) (err error) {
-	f, err := os.OpenFile(prefix(path)+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+// replace does it; keep gives the new file what it has of the old one.
+func replace(path string, data []byte, mode os.FileMode, keep func(f *os.File, old os.FileInfo)) (err error) {
+	f, err := os.OpenFile(prefix(path)+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -36,7 +44,10 @@ func write(path string, data []byte) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err := fill(f, path, data); err != nil {
+	if old, err := os.Lstat(path); err == nil && old.Mode().IsRegular() {
+		keep(f, old)
+	}
+	if err := fill(f, data); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := f.Close(); err != nil {
@@ -49,11 +60,11 @@ func write(path string, data []byte) (err error) {
 	return nil
 }
 
-// fill gives the new file all that it has before its name.
-func fill(f *os.File, path string, data []byte) error {
-	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
-		_ = f.Chmod(info.Mode().Perm()) // file systems without permissions refuse
-	}
+// keepMode is as good as the file system: some know no permissions.
+func keepMode(f *os.File, old os.FileInfo) { _ = f.Chmod(old.Mode().Perm()) }
+
+// fill makes the new file whole and durable.
+func fill(f *os.File, data []byte) error {
 	if _, err := f.Write(data); err != nil {
 		return err
 	}

@@ -134,3 +134,26 @@ func TestClean(t *testing.T) {
 	}
 	alone(t, dir, ".b.json"+infix+"OTHER", "a.json")
 }
+
+func TestPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.json")
+	for _, want := range []string{"new", "replaced"} {
+		if err := WritePrivate(path, []byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, path); got != want {
+			t.Errorf("%q was written, %q is there", want, got)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if runtime.GOOS != "windows" && info.Mode() != 0o600 {
+			t.Errorf("%s: the permissions are %v, want 0600", want, info.Mode())
+		}
+		if err := os.Chmod(path, 0o666); err != nil { // what the next one must not keep
+			t.Fatal(err)
+		}
+	}
+	alone(t, filepath.Dir(path), "a.json")
+}

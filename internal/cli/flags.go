@@ -1,119 +1,23 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/ui"
-	"github.com/davit-cli/davit/ref"
-	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
 )
 
 // The flags that several commands have. Each group adds itself to a command's
 // flags, validates what was given, and turns it into the library's options.
-
-// registryFlags tell how a registry is reached, and as whom.
-type registryFlags struct {
-	username      string
-	passwordStdin bool
-	plainHTTP     bool
-	insecure      bool
-	given         func(flag string) bool
-}
-
-func (f *registryFlags) add(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless --password-stdin")
-	flags.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password or token from stdin")
-	flags.BoolVar(&f.plainHTTP, "plain-http", false, "speak HTTP, not HTTPS (on loopback that is found out)")
-	flags.BoolVar(&f.insecure, "insecure", false, "accept any certificate of the registry")
-	f.given = flags.Changed
-}
-
-func (f *registryFlags) validate(references []ref.Reference) error {
-	switch {
-	case f.given("username") && f.username == "":
-		return usagef("--username is empty")
-	case f.passwordStdin && f.username == "":
-		return usagef("--password-stdin needs --username")
-	case f.username != "" && len(registries(references)) > 1:
-		return usagef("--username is for one registry, but the images are in %s", strings.Join(registries(references), " and "))
-	}
-	for _, r := range references {
-		if f.plainHTTP && r.Scheme == "https" {
-			return usagef("--plain-http contradicts https://%s", r.Registry)
-		}
-	}
-	return nil
-}
-
-// registries are those of the references, each once.
-func registries(references []ref.Reference) []string {
-	var hosts []string
-	for _, r := range references {
-		if !slices.Contains(hosts, r.Registry) {
-			hosts = append(hosts, r.Registry)
-		}
-	}
-	return hosts
-}
-
-// options also asks for the password where a user was named. The credential
-// that flags give is for the references' one registry alone.
-func (f *registryFlags) options(ctx context.Context, s streams, references []ref.Reference) (registry.Options, error) {
-	environment := credential.Environment(nil)
-	var given credential.Provider
-	if f.username != "" {
-		host := references[0].Registry
-		password, err := f.password(ctx, s, host)
-		if err != nil {
-			return registry.Options{}, err
-		}
-		given = credential.Given(f.username, password, "--username", host)
-	} else {
-		var hosts []string
-		for _, host := range registries(references) {
-			c, err := environment(ctx, host, "")
-			if err != nil {
-				return registry.Options{}, usageError{err}
-			}
-			if !c.Anonymous() {
-				hosts = append(hosts, host)
-			}
-		}
-		if len(hosts) > 1 {
-			return registry.Options{}, usagef("%s and %s are for one registry, but the images are in %s: set %s to the one",
-				credential.UsernameVariable, credential.PasswordVariable, strings.Join(hosts, " and "), credential.RegistryVariable)
-		}
-	}
-	return registry.Options{
-		Credentials: credential.Chain(given, environment, credential.Docker()),
-		PlainHTTP:   f.plainHTTP,
-		Insecure:    f.insecure,
-		UserAgent:   userAgent(),
-	}, nil
-}
-
-func (f *registryFlags) password(ctx context.Context, s streams, host string) (string, error) {
-	if f.passwordStdin {
-		return readPassword(ctx, s.in)
-	}
-	return askPassword(ctx, s, fmt.Sprintf("Password of %s for %s: ", f.username, host))
-}
-
-func userAgent() string { return "davit/" + currentBuild().Version }
 
 // transferFlags tune the engine.
 type transferFlags struct {
@@ -200,14 +104,22 @@ var progressModes = map[string]ui.Mode{
 }
 
 func (f *displayFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.progress, "progress", "auto", "`HOW` to show progress: auto, bars, plain, json, none")
+	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(
+		[]string{"auto", "bars", "plain", "json", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	f.addMessages(cmd)
+}
+
+// addMessages is add for what has no progress to show.
+func (f *displayFlags) addMessages(cmd *cobra.Command) {
+	if f.progress == "" {
+		f.progress = "plain"
+	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.progress, "progress", "auto", "`HOW` to show progress: auto, bars, plain, json, none")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show warnings and errors only")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell each step")
 	flags.BoolVar(&f.debug, "debug", false, "tell each request and answer, without secrets")
 	flags.BoolVar(&f.json, "json", false, "print results as JSON, an object a line")
-	_ = cmd.RegisterFlagCompletionFunc("progress", cobra.FixedCompletions(
-		[]string{"auto", "bars", "plain", "json", "none"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *displayFlags) validate() error {
@@ -234,6 +146,16 @@ type display struct {
 	events image.EventFunc
 	// trace tells each request and answer; nil where nobody asked.
 	trace func(line string)
+}
+
+// warn tells what a person must read.
+func (d display) warn(format string, args ...any) {
+	d.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(format, args...)})
+}
+
+// note tells what a person should read.
+func (d display) note(format string, args ...any) {
+	d.events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(format, args...)})
 }
 
 // open starts the display; the caller closes it before the result is printed.

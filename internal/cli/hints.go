@@ -24,6 +24,7 @@ type circumstances struct {
 	resumable bool   // an interrupted command goes on where it was
 	fetching  bool   // the transfer of blobs had begun
 	config    bool   // the image's config is saved too
+	login     bool   // the credential is to be stored
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -84,6 +85,7 @@ func hintFormat(err error, _ circumstances) string {
 func hintContent(err error, c circumstances) string {
 	var (
 		refused   *registry.Error
+		foreign   *registry.ForeignError
 		platforms *image.PlatformError
 	)
 	switch {
@@ -93,6 +95,8 @@ func hintContent(err error, c circumstances) string {
 		return "the registry, or a proxy before it, sends wrong content; tell who runs it"
 	case errors.As(err, &platforms):
 		return "" // the error lists what there is
+	case errors.As(err, &foreign):
+		return "--no-foreign writes the image without the layers that have URLs"
 	case errors.Is(err, image.ErrNotFound) && c.fetching:
 		return "the registry lacks a part of the image: tell who runs it, or push the image again"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
@@ -103,48 +107,56 @@ func hintContent(err error, c circumstances) string {
 
 // hintAccess is for what the registry refuses.
 func hintAccess(err error, c circumstances) string {
-	if errors.Is(err, registry.ErrCredential) {
+	switch {
+	case errors.Is(err, registry.ErrBlocked):
+		return "that file blocks it on this machine: ask who keeps it, or change it"
+	case errors.Is(err, registry.ErrCredential):
 		return "mend or remove that entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
-	}
-	if !errors.Is(err, image.ErrUnauthorized) {
+	case !errors.Is(err, image.ErrUnauthorized):
 		return ""
 	}
 	var refused *registry.Error
 	switch {
+	case c.login:
+		return "check the user's name and the password or token; where two factors or single sign-on are in use, a token is wanted in place of the password"
 	case errors.As(err, &refused) && refused.Credential != "" && refused.Status == http.StatusForbidden:
 		return "ask for the right to read (pull) this repository, or use another credential"
 	case errors.As(err, &refused) && refused.Credential != "":
 		return "check the user's name and the password or token, and that it may read (pull) this repository"
 	}
-	login := "docker login"
+	login := "davit login"
 	if c.registry != "docker.io" && c.registry != "" {
 		login += " " + c.registry
 	}
-	return "log in with " + login + ", or give -u USER with --password-stdin; registries answer so too where the name is wrong"
+	return "log in with " + login + ", or give -u USER with --password-stdin, or --token-stdin; registries answer so too where the name is wrong"
 }
 
 // hintConnection is for registries that cannot be reached or trusted.
 func hintConnection(err error, _ circumstances) string {
 	var otherHost x509.HostnameError
 	switch {
+	case errors.Is(err, registry.ErrProxyAuth):
+		return "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT, or so in HTTPS_PROXY, which other users of the machine cannot see"
 	case errors.Is(err, registry.ErrProxy):
-		return "check HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
+		return "check --proxy, or HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrPlainHTTP):
 		return "if the registry is meant to be without TLS, write http:// in place of https://, or add --plain-http to a name without either"
 	case errors.Is(err, registry.ErrHTTPS):
 		return "leave out --plain-http, or write https:// in place of http://"
+	case errors.Is(err, registry.ErrClientCertificate):
+		return "give a certificate that the server knows with --cert FILE and --key FILE, or put client.cert and client.key into certs.d, as for docker"
 	case errors.As(err, &otherHost):
 		return "check the registry's name against those that its certificate is for, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrCertificate):
-		return "trust the CA that signed it with SSL_CERT_FILE=ca.pem, or accept any certificate with --insecure"
+		return "trust the CA that signed it with --ca-cert ca.pem, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrTLS):
 		return "check the port; add --plain-http if the registry is meant to be without TLS"
 	case errors.Is(err, registry.ErrUnknownHost):
-		return "check the registry's name; behind a proxy, set HTTPS_PROXY"
+		return "check the registry's name; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrRefused):
-		return "check the registry's name and port, and that it runs; behind a proxy, set HTTPS_PROXY"
+		return "check the registry's name and port, and that it runs; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrUnreachable):
-		return "check the network; behind a proxy, set HTTPS_PROXY"
+		return "check the network; behind a proxy, set HTTPS_PROXY or give --proxy"
 	}
 	return ""
 }
@@ -183,7 +195,7 @@ func hintAgain(err error, c circumstances) string {
 	}
 	switch {
 	case errors.As(err, &retry) && retry.Busy && c.registry == "docker.io":
-		return "Docker Hub limits pulls: log in with docker login for more, or wait; then " + again
+		return "Docker Hub limits pulls: log in with davit login for more, or wait; then " + again
 	case errors.As(err, &retry) && retry.Busy:
 		return "the registry asks for fewer requests: wait; then " + again
 	case errors.As(err, &retry), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),

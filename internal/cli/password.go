@@ -11,25 +11,60 @@ import (
 	"golang.org/x/term"
 )
 
-// maxPassword bounds what --password-stdin reads; tokens are a few KB.
-const maxPassword = 64 << 10
+// maxSecret bounds what is read from stdin; tokens are a few KB.
+const maxSecret = 64 << 10
 
-// readPassword reads all of r as a password, without the newline at its end.
-func readPassword(ctx context.Context, r io.Reader) (string, error) {
-	data, err := waitFor(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxPassword+1)) })
+// readSecret reads all of r as a password or token, without the newline at its
+// end. flag is what asked for it.
+func readSecret(ctx context.Context, r io.Reader, flag string) (string, error) {
+	data, err := waitFor(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(r, maxSecret+1)) })
 	if err != nil {
-		return "", fmt.Errorf("read the password from stdin: %w", err)
+		return "", fmt.Errorf("%s: read stdin: %w", flag, err)
 	}
-	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	secret := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	switch {
-	case len(data) > maxPassword:
-		return "", usagef("--password-stdin: what stdin holds is longer than %d bytes", maxPassword)
-	case password == "":
-		return "", usagef("--password-stdin: stdin is empty")
-	case strings.ContainsAny(password, "\r\n\x00"):
-		return "", usagef("--password-stdin: what stdin holds is more than one line")
+	case len(data) > maxSecret:
+		return "", usagef("%s: what stdin holds is longer than %d bytes", flag, maxSecret)
+	case secret == "":
+		return "", usagef("%s: stdin is empty", flag)
+	case strings.ContainsAny(secret, "\r\n\x00"):
+		return "", usagef("%s: what stdin holds is more than one line", flag)
 	}
-	return password, nil
+	return secret, nil
+}
+
+// askLine asks for a line on the terminal.
+func askLine(ctx context.Context, s streams, prompt string) (string, error) {
+	file, ok := s.in.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return "", usagef("stdin is not a terminal, so there is nobody to ask: give --username with --password-stdin")
+	}
+	_, _ = fmt.Fprint(s.err, clean(prompt))
+	text, err := waitFor(ctx, func() ([]byte, error) { return readLine(file) })
+	switch answer := strings.TrimSpace(string(text)); {
+	case err != nil && !errors.Is(err, io.EOF):
+		return "", fmt.Errorf("ask on the terminal: %w", err)
+	case answer == "":
+		return "", usagef("no user was given")
+	default:
+		return answer, nil
+	}
+}
+
+// readLine reads up to the end of the line and no byte more: what follows is
+// for whoever reads next.
+func readLine(r io.Reader) ([]byte, error) {
+	var text []byte
+	for b := make([]byte, 1); len(text) < 1024; {
+		if _, err := io.ReadFull(r, b); err != nil {
+			return text, err
+		}
+		if b[0] == '\n' {
+			break
+		}
+		text = append(text, b[0])
+	}
+	return text, nil
 }
 
 // askPassword asks for a password on the terminal, which does not show it.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 )
@@ -46,18 +47,16 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
   davit pull app:1 --layers gzip                   for Docker before 23
   davit pull ghcr.io/org/app@sha256:… --tag app:1
-  davit pull registry.lan:5000/app -u me --password-stdin < token`
+  davit pull registry.lan:5000/app -u me --password-stdin < password
+  davit pull registry.gitlab.com/group/app --token-stdin < token
+  davit pull alpine --mirror harbor.lan/hub`
 
 const pullFooter = exitCodesHelp + `
 
-Environment:
-  DAVIT_USERNAME, DAVIT_PASSWORD   credential, for the registry DAVIT_REGISTRY
-                                   alone where that is set
-  DOCKER_CONFIG                    where docker login stores credentials (~/.docker)
-  HTTPS_PROXY, HTTP_PROXY, NO_PROXY
-  SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's
-  TMPDIR                           where layers wait with -o -, for -f rootfs and
-                                   --layers`
+` + credentialsHelp + `
+
+` + hostsHelp + `
+  TMPDIR                          where layers wait with -o -, for -f rootfs and --layers`
 
 // stream is the output that stands for stdout.
 const stream = "-"
@@ -75,6 +74,7 @@ type pullOptions struct {
 	level        int
 	saveConfig   string
 	manifestOnly bool
+	noForeign    bool
 	keepGoing    bool
 	restart      bool
 	registry     registryFlags
@@ -83,6 +83,7 @@ type pullOptions struct {
 
 	given      func(flag string) bool
 	references []ref.Reference // names, parsed by validate
+	aliases    []alias         // that were among them
 }
 
 func newPull(s streams) *cobra.Command {
@@ -116,11 +117,12 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
 	flags.StringVar(&o.from, "from", "", "`FILE` that lists images, one a line, - for stdin")
 	flags.BoolVar(&o.keepGoing, "keep-going", false, "write what of several images can be had, and exit 1")
-	flags.StringVar(&o.layers, "layers", "", "`HOW` to re-encode an archive's or layout's layers: gzip, none (the manifest's digest changes)")
+	flags.StringVar(&o.layers, "layers", "", "`HOW` to re-encode layers: gzip, none (the manifest's digest changes)")
 	flags.StringVar(&o.compress, "compress", "", "`HOW` to compress a rootfs: none, gzip, zstd (default: as the output's name ends)")
 	flags.IntVar(&o.level, "level", 0, "`N` how hard to compress, gzip 1 to 9, zstd 1 to 19 (default: the fastest)")
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
+	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)
@@ -144,7 +146,7 @@ func formatNames() []string {
 }
 
 func addPlatforms(cmd *cobra.Command, platforms *[]string) {
-	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: linux on this machine's)")
+	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: this machine's)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
 		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
 		cobra.ShellCompDirectiveNoFileComp))
@@ -155,12 +157,8 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 	if err := o.list(ctx, s); err != nil {
 		return err
 	}
-	for _, name := range o.names {
-		r, err := ref.Parse(name)
-		if err != nil {
-			return usageError{err}
-		}
-		o.references = append(o.references, r)
+	if err := o.parse(); err != nil {
+		return err
 	}
 	if err := o.validateFlags(); err != nil {
 		return err
@@ -180,13 +178,33 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 	return nil
 }
 
+// parse reads the names, which may be aliases.
+func (o *pullOptions) parse() error {
+	config, err := hosts.Load(hosts.Environment{})
+	if err != nil {
+		return err
+	}
+	for i, name := range o.names {
+		r, meant, err := parseName(config, name)
+		if err != nil {
+			return err
+		}
+		if meant != nil {
+			o.aliases = append(o.aliases, *meant)
+			o.names[i] = r.String()
+		}
+		o.references = append(o.references, r)
+	}
+	return nil
+}
+
 // list adds the images of --from.
 func (o *pullOptions) list(ctx context.Context, s streams) error {
 	switch {
 	case o.given("from") && o.from == "":
 		return usagef("--from is empty")
-	case o.from == stream && o.registry.passwordStdin:
-		return usagef("--from - and --password-stdin both want stdin")
+	case o.from == stream && o.registry.login.stdin() != "":
+		return usagef("--from - and %s both want stdin", o.registry.login.stdin())
 	case o.from != "":
 		names, err := readList(ctx, o.from, s.in)
 		if err != nil {
@@ -271,6 +289,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Compress:     davit.Compression(o.compress),
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
+		NoForeign:    o.noForeign,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
 		Transfer:     o.transfer.options(),
@@ -314,6 +333,9 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 	}
 	shown := o.display.open(s.err)
 	opts.Registry.Trace = shown.trace
+	for _, a := range o.aliases {
+		shown.events.Send(image.Event{Kind: image.EventNote, Text: a.String()})
+	}
 	var fetching atomic.Bool
 	opts.Events = func(e image.Event) {
 		if e.Kind == image.EventPlanned {

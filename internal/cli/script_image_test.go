@@ -36,6 +36,8 @@ words:
 	docker           Docker's media types
 	label=KEY:VALUE  of the config
 	sha512           digests
+	foreign=URL,URL  the first layer is foreign: it has these URLs, and the registry has not got it
+	held             … but the registry has it all the same
 sets $DIGEST (what the tag names), $MANIFEST, $CONFIG, $LAYER0, $LAYER1, … and
 their sizes $MANIFEST_SIZE, … and digits $MANIFEST_HEX, … For an index: of the first image, and for each
 image $MANIFEST0, $MANIFEST1, …`
@@ -120,12 +122,14 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 	case "tree":
 		rest := options(args[2:])
 		img := imageOf(ts, rest)
-		compression := img.Layers[0].Compression
+		common := img.Layers[0]
 		unknown(ts, rest)
 		img.Layers = nil
 		for _, file := range strings.Split(args[1], ",") {
-			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: compression})
+			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: common.Compression})
 		}
+		first := &img.Layers[0]
+		first.URLs, first.MediaType, first.Absent = common.URLs, common.MediaType, common.Absent
 		p := r.Push(repository, tag, img)
 		s.last = lastPushed{image: p}
 		s.images[args[0]] = p.Size()
@@ -189,7 +193,23 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 			img.Layers = append(img.Layers, layer)
 		}
 	}
+	if v, ok := take(rest, "foreign"); ok {
+		_, held := take(rest, "held")
+		img.Layers[0] = foreign(img.Layers[0], img.Docker, strings.Split(v, ","))
+		img.Layers[0].Absent = !held
+	}
 	return img
+}
+
+// foreign is the layer with URLs, and with the media type of such layers.
+func foreign(l registrytest.Layer, docker bool, urls []string) registrytest.Layer {
+	l.URLs = urls
+	l.MediaType = "application/vnd.oci.image.layer.nondistributable.v1.tar" +
+		map[registrytest.Compression]string{registrytest.Gzip: "+gzip", registrytest.Zstd: "+zstd"}[l.Compression]
+	if docker {
+		l.MediaType = image.MediaTypeDockerForeignLayer
+	}
+	return l
 }
 
 // describedFiles are the entries that a text describes.

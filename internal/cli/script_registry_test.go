@@ -30,10 +30,11 @@ func (r *testRegistry) close() {
 }
 
 const registryUsage = `usage:
-	registry start NAME [tls] [sendbuffer=BYTES] [rate=BYTES] [FAULT…]
+	registry start NAME [tls] [client-certs] [names=HOST,…] [sendbuffer=BYTES] [rate=BYTES] [FAULT…]
 	                                     run a registry; $NAME and $REGISTRY are its host
 	registry fault NAME [FAULT…]         have these faults and no others
 	registry ca NAME FILE                write the CA of its certificate
+	registry client NAME CERT KEY        write a client certificate that it takes
 	registry await NAME WHAT=N           wait until so much has happened: served=BYTES,
 	                                     stalls=N, cuts=N, requests=N
 	registry served NAME [max PERCENT IMAGE [plus BYTES] | none]
@@ -41,7 +42,8 @@ const registryUsage = `usage:
 	registry requests NAME               print a line for each: METHOD PATH STATUS AUTH
 	registry forget NAME                 forget what was served and asked
 faults:
-	auth=bearer|basic [user=U] [password=P] [anonymous] [deny]
+	auth=bearer|basic [user=U] [password=P] [identity=TOKEN] [anonymous] [deny] [realm]
+	                                     realm: tokens come from another port
 	redirect                             blobs come from another port
 	cut=BYTES[/TIMES]                    each connection ends after so many bytes of bodies
 	stall=BYTES[/TIMES] [of=layer0]      bodies stop after so many bytes
@@ -75,6 +77,10 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 		r.Configure(func(now *registrytest.Options) { *now = o })
 	case "ca":
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), r.CAPEM(), 0o666))
+	case "client":
+		cert, key := r.ClientPEM()
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), cert, 0o666))
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
 	case "await":
 		await(ts, r, args)
 	case "served":
@@ -95,6 +101,10 @@ func startRegistry(ts *testscript.TestScript, s *state, name string, args []stri
 	rest := options(args)
 	o := faults(ts, s, r, rest)
 	_, o.TLS = take(rest, "tls")
+	_, o.ClientCerts = take(rest, "client-certs")
+	if v, ok := take(rest, "names"); ok {
+		o.Names = strings.Split(v, ",")
+	}
 	if v, ok := take(rest, "sendbuffer"); ok {
 		o.SendBuffer = int(size(ts, v))
 	}
@@ -122,6 +132,8 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 		o.Auth.User, _ = take(rest, "user")
 		o.Auth.Password, _ = take(rest, "password")
 		_, o.Auth.Anonymous = take(rest, "anonymous")
+		_, o.Auth.OwnRealm = take(rest, "realm")
+		o.Auth.IdentityToken, _ = take(rest, "identity")
 		if _, deny := take(rest, "deny"); deny {
 			o.Auth.Access = func(string, string) bool { return false }
 		}

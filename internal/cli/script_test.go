@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/davit-cli/davit/internal/cli"
+	"github.com/davit-cli/davit/internal/registrytest"
 )
 
 // The scripts in testdata/script are promises to users, written so that people
@@ -23,6 +24,7 @@ import (
 // the test's. Besides testscript's own commands there are:
 //
 //	registry …     run registries with faults, and ask what they served (script_registry_test.go)
+//	proxy …        run proxies (script_proxy_test.go)
 //	image …        make images and push them (script_image_test.go)
 //	listdir, tarlist, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
@@ -40,6 +42,7 @@ func TestScripts(t *testing.T) {
 		Condition:          condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"registry":     registryCommand,
+			"proxy":        proxyCommand,
 			"image":        imageCommand,
 			"listdir":      listdir,
 			"tarlist":      tarlist,
@@ -94,6 +97,7 @@ const patience = time.Minute
 // state is what the custom commands of one script share.
 type state struct {
 	registries map[string]*testRegistry
+	proxies    map[string]*registrytest.Proxy
 	images     map[string]int64 // the bytes of the blobs of what was pushed, by repository:tag
 	last       lastPushed
 	signalled  *exec.Cmd
@@ -104,11 +108,14 @@ type stateKey struct{}
 func stateOf(ts *testscript.TestScript) *state { return ts.Value(stateKey{}).(*state) }
 
 func setup(env *testscript.Env) error {
-	s := &state{registries: map[string]*testRegistry{}, images: map[string]int64{}}
+	s := &state{registries: map[string]*testRegistry{}, proxies: map[string]*registrytest.Proxy{}, images: map[string]int64{}}
 	env.Values[stateKey{}] = s
 	env.Defer(func() {
 		for _, r := range s.registries {
 			r.close()
+		}
+		for _, p := range s.proxies {
+			_ = p.Close()
 		}
 	})
 	env.Setenv("HOME", env.WorkDir+"/home")

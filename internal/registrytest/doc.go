@@ -31,6 +31,9 @@
 //
 //	err := s.Await(ctx, func(st registrytest.Stats) bool { return st.BlobBytes > 10<<20 })
 //
+// NewProxy runs a proxy beside it, for HTTP, CONNECT and SOCKS5, which leads names
+// that nobody has to where the server is.
+//
 // Build and BuildIndex make the same images without a server, and AddTo puts
 // them into any memregistry.Registry. The same input gives the same bytes.
 package registrytest

@@ -15,6 +15,8 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		records:        &s.records,
 		record:         s.records.begin(r),
 		conn:           connOf(r),
+		ctx:            r.Context(),
+		total:          s.total,
 	}
 	defer w.finish()
 	o := s.snapshot()

@@ -26,6 +26,13 @@ type Options struct {
 	// TLS serves HTTPS with a certificate for 127.0.0.1, ::1 and localhost by
 	// a CA made for this server (Server.CAPEM).
 	TLS bool
+	// Names are further host names that the certificate is for, such as a Proxy
+	// can make up.
+	Names []string
+	// ClientCerts demands, where TLS is on, a client certificate by the
+	// server's CA for the registry: Server.ClientPEM. CDN and realm ask for one,
+	// but go on without, so that Request.ClientCert tells who shows them one.
+	ClientCerts bool
 	// HTTP2 offers HTTP/2 beside HTTP/1.1 where TLS is on.
 	HTTP2 bool
 	// PlainCDN keeps the CDN on plain HTTP where TLS is on.
@@ -33,6 +40,10 @@ type Options struct {
 	// Rate holds each connection of registry and CDN to so many bytes a
 	// second (SO_MAX_PACING_RATE), 0 for no limit. Linux only.
 	Rate int
+	// TotalRate holds the bodies of blobs, of all connections to registry and
+	// CDN together, to so many bytes a second; 0 for no limit. What a pause
+	// saves up is an eighth of a second's bytes, 64 KiB at most.
+	TotalRate int
 	// SendBuffer is SO_SNDBUF of each connection of registry and CDN, which
 	// the kernel doubles; 0 for the kernel's default. Linux only.
 	SendBuffer int

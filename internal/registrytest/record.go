@@ -20,9 +20,11 @@ type Request struct {
 	Path     string
 	Query    string // as it was sent
 	Range    string // the Range header
-	Auth     string // the scheme of the Authorization header: "", "Basic", "Bearer", …
-	Status   int    // 0 as long as no answer is sent
-	Bytes    int64  // of the answer's body, as far as written
+	// ClientCert is the common name of the client certificate that was shown.
+	ClientCert string
+	Auth       string // the scheme of the Authorization header: "", "Basic", "Bearer", …
+	Status     int    // 0 as long as no answer is sent
+	Bytes      int64  // of the answer's body, as far as written
 }
 
 // Stats are the server's counts since it started, or since ResetRecords.
@@ -78,6 +80,9 @@ func (rs *records) begin(r *http.Request) *Request {
 		Query:    r.URL.RawQuery,
 		Range:    r.Header.Get("Range"),
 		Auth:     scheme,
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		record.ClientCert = r.TLS.PeerCertificates[0].Subject.CommonName
 	}
 	rs.update(func() {
 		rs.requests = append(rs.requests, record)

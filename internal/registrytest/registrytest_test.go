@@ -371,6 +371,27 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TotalRate holds all connections together, and no less than that.
+func TestTotalRate(t *testing.T) {
+	s := registrytest.Start(t, registrytest.Options{TotalRate: 2 << 20})
+	d := s.AddBlob(registrytest.RandomBytes(1, 256<<10))
+	begun := time.Now()
+	bodies := make(chan int)
+	for range 4 {
+		c := client(t, s)
+		go func() { bodies <- len(get(t, c, s.URL()+"/v2/x/blobs/"+d.Digest.String()).body) }()
+	}
+	for range 4 {
+		if n := <-bodies; n != 256<<10 {
+			t.Errorf("a body has %d bytes", n)
+		}
+	}
+	// A megabyte at two a second, of which the first 64 KiB come at once.
+	if took := time.Since(begun); took < 400*time.Millisecond {
+		t.Errorf("took %s, which is faster than the rate", took)
+	}
+}
+
 func TestTagPages(t *testing.T) {
 	s := registrytest.Start(t, registrytest.Options{TagPage: 2})
 	for _, tag := range []string{"c", "a", "b"} {

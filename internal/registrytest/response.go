@@ -1,9 +1,12 @@
 package registrytest
 
 import (
+	"context"
 	"net/http"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 )
 
 // response records an answer while it is written, and carries out the faults
@@ -13,6 +16,8 @@ type response struct {
 	records *records
 	record  *Request
 	conn    *connection
+	ctx     context.Context // ends when the client goes or the server closes
+	total   *rate.Limiter   // of all bodies of blobs together, nil for no limit
 
 	edit   func(status int, h http.Header) // changes the headers before they are sent
 	flush  bool                            // send the headers at once, so that no Content-Length is added
@@ -100,9 +105,31 @@ func (w *response) drop(gone *limit) {
 	w.limits = kept
 }
 
-// write counts first and writes then, so that the counts are never behind what
-// a client has got.
+// maxBurst is the most that a server with Options.TotalRate writes at once.
+const maxBurst = 64 << 10
+
+// write writes as the server's rate allows.
 func (w *response) write(p []byte) (int, error) {
+	if w.total == nil || !w.body {
+		return w.writeNow(p)
+	}
+	written := 0
+	for piece := range slices.Chunk(p, w.total.Burst()) {
+		if err := w.total.WaitN(w.ctx, len(piece)); err != nil {
+			return written, err
+		}
+		n, err := w.writeNow(piece)
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
+// writeNow counts first and writes then, so that the counts are never behind
+// what a client has got.
+func (w *response) writeNow(p []byte) (int, error) {
 	w.count(int64(len(p)))
 	n, err := w.ResponseWriter.Write(p)
 	if n < len(p) {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"github.com/davit-cli/davit/internal/memregistry"
 )
 
@@ -35,6 +37,7 @@ type Server struct {
 	hosts   map[Listener]string
 	secure  map[Listener]bool
 	ca      *authority
+	total   *rate.Limiter // of Options.TotalRate, nil for no limit
 	done    chan struct{} // closed by Close
 	closing sync.Once
 	serving sync.WaitGroup
@@ -63,9 +66,12 @@ func New(o Options) (*Server, error) {
 		done:    make(chan struct{}),
 		options: o,
 	}
+	if r := o.TotalRate; r > 0 {
+		s.total = rate.NewLimiter(rate.Limit(r), min(max(r/8, 1), maxBurst))
+	}
 	s.records.init(&s.mu)
 	if o.TLS {
-		ca, err := newAuthority()
+		ca, err := newAuthority("registrytest CA", o.Names)
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +128,9 @@ func (s *Server) listen(name Listener, o Options) (serve func(), err error) {
 	}
 	if s.secure[name] {
 		server.TLSConfig = s.ca.serverConfig()
+		if o.ClientCerts {
+			s.ca.askClients(server.TLSConfig, name == Registry)
+		}
 	}
 	s.servers[name] = server
 	s.hosts[name] = inner.Addr().String()
@@ -149,8 +158,8 @@ func (s *Server) Close() error {
 
 // Configure changes the options for all requests that begin after it returned.
 // A fault that change sets anew counts its Times from the start; the others go
-// on counting. Content, Addr, TLS, HTTP2, PlainCDN, Rate and SendBuffer stay as
-// they are.
+// on counting. Content, Addr, TLS, Names, ClientCerts, HTTP2, PlainCDN, Rate,
+// TotalRate and SendBuffer stay as they are.
 func (s *Server) Configure(change func(*Options)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +168,8 @@ func (s *Server) Configure(change func(*Options)) {
 	change(&o)
 	o = o.clone()
 	o.Content, o.Addr, o.TLS, o.HTTP2, o.PlainCDN = old.Content, old.Addr, old.TLS, old.HTTP2, old.PlainCDN
-	o.Rate, o.SendBuffer = old.Rate, old.SendBuffer
+	o.Names, o.ClientCerts = old.Names, old.ClientCerts
+	o.Rate, o.TotalRate, o.SendBuffer = old.Rate, old.TotalRate, old.SendBuffer
 	s.options = o
 }
 
@@ -213,6 +223,15 @@ func (s *Server) CertPool() *x509.CertPool {
 		return nil
 	}
 	return s.ca.pool
+}
+
+// ClientPEM returns a certificate for clients by the server's CA, and its
+// private key, both in PEM; nil without TLS. Its common name is ClientName.
+func (s *Server) ClientPEM() (certificate, key []byte) {
+	if s.ca == nil {
+		return nil, nil
+	}
+	return s.ca.clientPEM()
 }
 
 // TB is what Start needs of a *testing.T or *testing.B.

@@ -1,0 +1,233 @@
+// Package mirror asks a registry and its mirrors for one repository's content,
+// as if they were one source.
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// patience is how long one of several is waited for before the next is asked.
+const patience = 20 * time.Second
+
+// Mirror is a source beside the origin, or the origin itself.
+type Mirror struct {
+	Source image.Source
+	// Name is its host, for messages.
+	Name string
+	// NoTags and NoDigests tell what it is not to be asked for.
+	NoTags, NoDigests bool
+}
+
+// Source is an origin with mirrors. What is asked by digest is asked of the
+// mirrors first, in their order, and then of the origin: its bytes prove
+// themselves. What a tag means is the origin's to say; mirrors are asked only
+// where the origin fails for another reason than that the tag is not there, or
+// does not answer; an image.EventWarning tells which of them did.
+//
+// A mirror that fails, or sends wrong content, is not asked again, which an
+// image.EventWarning tells.
+type Source struct {
+	origin  Mirror
+	mirrors []Mirror
+	events  image.EventFunc
+
+	mu      sync.Mutex
+	dropped map[string]bool // mirrors, by name
+	stand   *Mirror         // the mirror that stands for the origin, which failed
+}
+
+var (
+	_ image.Source    = (*Source)(nil)
+	_ image.TagLister = (*Source)(nil)
+)
+
+// New makes a Source of an origin and its mirrors, preferred first.
+func New(origin Mirror, mirrors []Mirror, events image.EventFunc) *Source {
+	return &Source{origin: origin, mirrors: mirrors, events: events, dropped: map[string]bool{}}
+}
+
+// Manifest implements image.Source.
+func (s *Source) Manifest(ctx context.Context, tagOrDigest string) (image.Content, error) {
+	ask := func(ctx context.Context, m Mirror) (image.Content, error) { return m.Source.Manifest(ctx, tagOrDigest) }
+	if strings.Contains(tagOrDigest, ":") {
+		return byDigest(ctx, s, digest.Digest(tagOrDigest), ask)
+	}
+	return byTag(ctx, s, "the tag "+tagOrDigest, ask)
+}
+
+// Blob implements image.Source.
+func (s *Source) Blob(ctx context.Context, d image.Descriptor) ([]byte, error) {
+	return byDigest(ctx, s, d.Digest, func(ctx context.Context, m Mirror) ([]byte, error) { return m.Source.Blob(ctx, d) })
+}
+
+// Tags implements image.TagLister. Where pages were given to fn already, no
+// other source is asked.
+func (s *Source) Tags(ctx context.Context, fn func(page []string) error) error {
+	begun := false
+	var stop error // fn's
+	_, err := byTag(ctx, s, "the list of tags", func(ctx context.Context, m Mirror) (struct{}, error) {
+		lister, ok := m.Source.(image.TagLister)
+		if !ok {
+			return struct{}{}, fmt.Errorf("list tags of %s: %w", m.Name, image.ErrNotFound)
+		}
+		err := lister.Tags(ctx, func(page []string) error {
+			begun = true
+			stop = fn(page)
+			return stop
+		})
+		if begun && err != nil {
+			err = finalError{err}
+		}
+		return struct{}{}, err
+	})
+	if stop != nil {
+		return stop
+	}
+	return err
+}
+
+// OpenRange implements image.Source, with the first of Layers' sources.
+func (s *Source) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
+	source, _ := s.Layers()
+	return source.OpenRange(ctx, blob, off, n)
+}
+
+// Layers are where layers are fetched from: mirrors, and the source that gives
+// what none of them can. That is the origin, or the mirror that stood in for it.
+func (s *Source) Layers() (source image.Source, mirrors []image.Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.origin
+	if s.stand != nil && !s.stand.NoDigests {
+		last = *s.stand
+	}
+	for _, m := range s.mirrors {
+		if !m.NoDigests && !s.dropped[m.Name] && m.Source != last.Source {
+			mirrors = append(mirrors, m.Source)
+		}
+	}
+	return last.Source, mirrors
+}
+
+// byDigest asks the mirrors and then the origin.
+func byDigest[T any](ctx context.Context, s *Source, d digest.Digest, ask func(context.Context, Mirror) (T, error)) (T, error) {
+	for _, m := range s.mirrors {
+		if m.NoDigests || s.isDropped(m) {
+			continue
+		}
+		got, err := bounded(ctx, m, ask)
+		if err == nil || ctx.Err() != nil {
+			return got, err
+		}
+		s.passOver(m, d.String(), err)
+	}
+	return ask(ctx, s.origin)
+}
+
+// byTag asks the origin and, where it fails, the mirrors.
+func byTag[T any](ctx context.Context, s *Source, what string, ask func(context.Context, Mirror) (T, error)) (T, error) {
+	mirrors := s.forTags()
+	if len(mirrors) == 0 {
+		return ask(ctx, s.origin)
+	}
+	var failed error // why the origin could not tell
+	if !s.replaced() {
+		got, err := bounded(ctx, s.origin, ask)
+		if err == nil || ctx.Err() != nil || isFinal(err) || errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrVerification) {
+			return got, err
+		}
+		failed = err
+	}
+	err := failed
+	for _, m := range mirrors {
+		got, mirrorErr := bounded(ctx, m, ask)
+		switch {
+		case mirrorErr == nil:
+			s.replace(m, what, failed)
+			return got, nil
+		case ctx.Err() != nil, isFinal(mirrorErr):
+			return got, mirrorErr
+		case err == nil:
+			err = mirrorErr
+		default:
+			err = fmt.Errorf("%w; mirror %s: %v", err, m.Name, mirrorErr) //nolint:errorlint // the first decides what kind of error it is
+		}
+	}
+	var none T
+	return none, err
+}
+
+// forTags are the mirrors that may be asked what a tag means.
+func (s *Source) forTags() []Mirror {
+	return slices.DeleteFunc(slices.Clone(s.mirrors), func(m Mirror) bool { return m.NoTags || s.isDropped(m) })
+}
+
+// finalError ends the search: the next source cannot take up where one broke off.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
+
+func isFinal(err error) bool {
+	var final finalError
+	return errors.As(err, &final)
+}
+
+// bounded asks with patience.
+func bounded[T any](ctx context.Context, m Mirror, ask func(context.Context, Mirror) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s gave no answer within %v", m.Name, patience))
+	defer cancel()
+	return ask(ctx, m)
+}
+
+func (s *Source) isDropped(m Mirror) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dropped[m.Name]
+}
+
+// passOver notes that a mirror could not give something. One that merely has
+// not got it is asked again for other things.
+func (s *Source) passOver(m Mirror, what string, err error) {
+	if errors.Is(err, image.ErrNotFound) {
+		s.events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf("mirror %s has not got %s", m.Name, what)})
+		return
+	}
+	s.mu.Lock()
+	met := s.dropped[m.Name]
+	s.dropped[m.Name] = true
+	s.mu.Unlock()
+	if !met {
+		s.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("mirror %s is not used: %v", m.Name, err)})
+	}
+}
+
+// replaced tells whether a mirror stands for the origin.
+func (s *Source) replaced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stand != nil
+}
+
+// replace lets a mirror stand for the origin, which has failed.
+func (s *Source) replace(m Mirror, what string, failed error) {
+	s.mu.Lock()
+	first := s.stand == nil
+	if first {
+		s.stand = &m
+	}
+	s.mu.Unlock()
+	if first {
+		s.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(
+			"%s is the mirror %s's, since %s cannot give it: %v", what, m.Name, s.origin.Name, failed)})
+	}
+}

@@ -1,0 +1,859 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// mirror stands before a fakeSource, under a name of its own.
+type mirror struct {
+	*fakeSource
+	host string
+	rate int // bytes a second of all connections together; 0 for no limit
+	open func(ctx context.Context, blob image.Descriptor, off, n int64) error
+
+	turns sync.Mutex
+	free  time.Time // when all that was given has passed
+}
+
+func newMirror(host string, blobs ...[]byte) *mirror {
+	return &mirror{fakeSource: newFakeSource(blobs...), host: host, rate: 20 << 20}
+}
+
+func (m *mirror) OpenRange(ctx context.Context, blob image.Descriptor, off, n int64) (*image.Range, error) {
+	if m.open != nil {
+		if err := m.open(ctx, blob, off, n); err != nil {
+			return nil, err
+		}
+	}
+	r, err := m.fakeSource.OpenRange(ctx, blob, off, n)
+	if err != nil {
+		return nil, err
+	}
+	r.Host = m.host
+	if whole := r.Body; m.rate > 0 {
+		r.Body = &body{whole, func(p []byte) (int, error) {
+			p = p[:min(len(p), 16<<10)]
+			if !sleep(ctx, m.turn(len(p))) {
+				return 0, ctx.Err()
+			}
+			return whole.Read(p)
+		}}
+	}
+	return r, nil
+}
+
+// turn tells how long n bytes have to wait.
+func (m *mirror) turn(n int) time.Duration {
+	m.turns.Lock()
+	defer m.turns.Unlock()
+	if now := time.Now(); m.free.Before(now) {
+		m.free = now
+	}
+	m.free = m.free.Add(time.Duration(n) * time.Second / time.Duration(m.rate))
+	return time.Until(m.free)
+}
+
+// lies makes a mirror send a wrong byte in each 64 KiB.
+func (m *mirror) lies() *mirror {
+	m.corrupt = func(p []byte) []byte {
+		for i := 0; i < len(p); i += 64 << 10 {
+			p[i] ^= 1
+		}
+		return p
+	}
+	return m
+}
+
+// down makes a mirror refuse every request.
+func (m *mirror) down() *mirror {
+	m.fail = every(1, errors.New("connection refused by "+m.host))
+	return m
+}
+
+// hang makes a mirror that never answers.
+func (m *mirror) hangs() *mirror {
+	m.open = func(ctx context.Context, _ image.Descriptor, _, _ int64) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return m
+}
+
+// through makes items of blobs that are fetched from an origin and mirrors.
+func through(t *testing.T, blobs [][]byte, origin *mirror, mirrors ...*mirror) ([]Item, []*memPlace) {
+	items, places := itemsFor(t, nil, blobs...)
+	for i := range items {
+		items[i].Source = origin
+		for _, m := range mirrors {
+			items[i].Mirrors = append(items[i].Mirrors, m)
+		}
+	}
+	return items, places
+}
+
+// fetchThrough fetches items and checks that all arrived, that progress adds
+// up, and that warnings name the hosts that they should, once each.
+func fetchThrough(t *testing.T, items []Item, places []*memPlace, blobs [][]byte, opts Options, warned ...string) *outcome {
+	t.Helper()
+	o := &outcome{}
+	opts.Events = o.event
+	ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+	defer cancel()
+	if _, o.err = Fetch(ctx, items, opts); o.err != nil {
+		t.Errorf("Fetch: %v", o.err)
+	}
+	for i, p := range places {
+		if !bytes.Equal(p.data, blobs[i]) {
+			t.Errorf("blob %d differs", i)
+		}
+	}
+	var moved int64
+	for _, kind := range []image.EventKind{image.EventBlobStarted, image.EventBlobAdvanced} {
+		for _, e := range o.of(kind) {
+			moved += e.Bytes + e.Have
+		}
+	}
+	if want := sizes(blobs); moved != want {
+		t.Errorf("progress adds up to %d, want %d", moved, want)
+	}
+	o.checkWarnings(t, warned...)
+	return o
+}
+
+func (o *outcome) checkWarnings(t *testing.T, hosts ...string) {
+	t.Helper()
+	warnings := o.of(image.EventWarning)
+	for _, host := range hosts {
+		n := 0
+		for _, w := range warnings {
+			if strings.Contains(w.Text, host) {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d warnings of %s, want one", n, host)
+		}
+	}
+	if len(warnings) != len(hosts) {
+		t.Errorf("warnings %v, want one for each of %q", warnings, hosts)
+	}
+}
+
+// onTestClock runs a test on a clock of its own.
+func onTestClock(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+const megabyte = 1 << 20
+
+func TestMirrorsShareABlob(t *testing.T) {
+	took := map[int]time.Duration{}
+	for n := range 3 {
+		onTestClock(t, fmt.Sprintf("%d mirrors", n), func(t *testing.T) {
+			blobs := [][]byte{randomBlob(1, 80*megabyte)}
+			origin := newMirror("origin.test", blobs...)
+			origin.rate = 10 * megabyte
+			var mirrors []*mirror
+			for i := range n {
+				m := newMirror(fmt.Sprintf("m%d.test", i), blobs...)
+				m.rate = 10 * megabyte
+				mirrors = append(mirrors, m)
+			}
+			items, places := through(t, blobs, origin, mirrors...)
+			begun := time.Now()
+			o := fetchThrough(t, items, places, blobs, Options{})
+			took[n] = time.Since(begun)
+			all := origin.served
+			for _, m := range mirrors {
+				all += m.served
+				if m.served < sizes(blobs)/3 {
+					t.Errorf("%s served %d bytes", m.host, m.served)
+				}
+			}
+			if all != sizes(blobs) || n > 0 && origin.calls != 0 {
+				t.Errorf("%d bytes were served, and the origin asked %d times", all, origin.calls)
+			}
+			steps := o.of(image.EventStep)
+			if n > 0 && (len(steps) != 1 || !strings.Contains(steps[0].Text, fmt.Sprint(mirrors[0].served)+" from m0.test")) {
+				t.Errorf("steps %v, want one that tells who gave how much", steps)
+			}
+			if n == 0 && len(steps) > 0 {
+				t.Errorf("steps %v, want none", steps)
+			}
+		})
+	}
+	if took[2] > took[1]*55/100 || took[1] > took[0]*101/100 {
+		t.Errorf("the origin took %s, one mirror %s, two %s", took[0], took[1], took[2])
+	}
+}
+
+// A faster mirror gives more.
+func TestUnequalMirrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 80*megabyte), randomBlob(2, 20*megabyte)}
+		fast, slow := newMirror("fast.test", blobs...), newMirror("slow.test", blobs...)
+		fast.rate, slow.rate = 16*megabyte, 4*megabyte
+		items, places := through(t, blobs, newMirror("origin.test"), fast, slow)
+		begun := time.Now()
+		fetchThrough(t, items, places, blobs, Options{})
+		if took := time.Since(begun); took > 6500*time.Millisecond {
+			t.Errorf("it took %s for what takes 5s at best", took)
+		}
+	})
+}
+
+// A mirror that sends wrong bytes costs its own, and is named.
+func TestLiar(t *testing.T) {
+	one := [][]byte{randomBlob(1, 40*megabyte)}
+	var many [][]byte
+	for i := range 20 {
+		many = append(many, randomBlob(uint64(i), 300_000+i*150_000))
+	}
+	for name, blobs := range map[string][][]byte{"one blob": one, "many blobs": many} {
+		onTestClock(t, name+", two mirrors", func(t *testing.T) {
+			honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
+			origin := newMirror("origin.test").down()
+			items, places := through(t, blobs, origin, liar, honest)
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
+			if honest.served > sizes(blobs)+liar.served || liar.served > sizes(blobs) || origin.calls > 0 {
+				t.Errorf("of %d bytes the honest one served %d, the liar %d; %d requests to the origin", sizes(blobs), honest.served, liar.served, origin.calls)
+			}
+			t.Logf("of %d bytes the honest one served %d, the liar %d", sizes(blobs), honest.served, liar.served)
+		})
+		onTestClock(t, name+", three mirrors", func(t *testing.T) {
+			a, b, liar := newMirror("a.test", blobs...), newMirror("b.test", blobs...), newMirror("liar.test", blobs...).lies()
+			items, places := through(t, blobs, newMirror("origin.test").down(), liar, a, b)
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
+			if a.served+b.served > 2*sizes(blobs)+liar.served || max(a.served, b.served) > sizes(blobs)+liar.served {
+				t.Errorf("of %d bytes the honest served %d and %d, the liar %d", sizes(blobs), a.served, b.served, liar.served)
+			}
+			t.Logf("of %d bytes the honest served %d and %d, the liar %d", sizes(blobs), a.served, b.served, liar.served)
+		})
+		onTestClock(t, name+", one mirror", func(t *testing.T) {
+			origin, liar := newMirror("origin.test", blobs...), newMirror("liar.test", blobs...).lies()
+			items, places := through(t, blobs, origin, liar)
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
+			if origin.served > sizes(blobs) || liar.served > sizes(blobs) {
+				t.Errorf("of %d bytes the origin served %d, the liar %d", sizes(blobs), origin.served, liar.served)
+			}
+		})
+		onTestClock(t, name+", all lie", func(t *testing.T) {
+			origin, a, b := newMirror("origin.test", blobs...), newMirror("a.test", blobs...).lies(), newMirror("b.test", blobs...).lies()
+			b.corrupt = func(p []byte) []byte { p[len(p)/2] ^= 4; p[0] ^= 4; return p }
+			items, places := through(t, blobs, origin, a, b)
+			fetchThrough(t, items, places, blobs, Options{}, "a.test", "b.test")
+		})
+	}
+}
+
+// One wrong byte, wherever it is and whoever has proved right before.
+func TestLiarIsTrusted(t *testing.T) {
+	for _, at := range []int{0, 1, 7*megabyte + 3, 15 * megabyte, 20*megabyte - 1} {
+		for _, proven := range []bool{false, true} {
+			onTestClock(t, fmt.Sprintf("byte %d, proven %v", at, proven), func(t *testing.T) {
+				first, blob := randomBlob(1, 2*megabyte), randomBlob(2, 20*megabyte)
+				honest, liar := newMirror("honest.test", blob), newMirror("liar.test", blob)
+				liar.corrupt = func(p []byte) []byte {
+					if len(p) == len(blob) {
+						p[at] ^= 1
+					}
+					return p
+				}
+				origin := newMirror("origin.test").down()
+				verdicts := &Verdicts{}
+				if proven { // which the liar has from the start
+					items, places := through(t, [][]byte{first}, origin, newMirror("x.test"))
+					liar.blobs = newFakeSource(first, blob).blobs
+					items[0].Mirrors = []image.Source{liar}
+					fetchThrough(t, items, places, [][]byte{first}, Options{Verdicts: verdicts})
+				}
+				liar.served = 0
+				blobs := [][]byte{blob}
+				items, places := through(t, blobs, origin, honest, liar)
+				o := fetchThroughAny(t, items, places, blobs, Options{Verdicts: verdicts})
+				if honest.served > sizes(blobs)+liar.served {
+					t.Errorf("the honest one served %d, the liar %d", honest.served, liar.served)
+				}
+				// Where the wrong byte was the honest one's to give, nobody can tell.
+				if wrong := places[0].forgot > 0; wrong {
+					o.checkWarnings(t, "liar.test")
+				} else {
+					o.checkWarnings(t)
+				}
+			})
+		}
+	}
+}
+
+// fetchThroughAny is fetchThrough whatever the warnings.
+func fetchThroughAny(t *testing.T, items []Item, places []*memPlace, blobs [][]byte, opts Options) *outcome {
+	t.Helper()
+	o := &outcome{}
+	opts.Events = o.event
+	if _, o.err = Fetch(t.Context(), items, opts); o.err != nil {
+		t.Errorf("Fetch: %v", o.err)
+	}
+	for i, p := range places {
+		if !bytes.Equal(p.data, blobs[i]) {
+			t.Errorf("blob %d differs", i)
+		}
+	}
+	return o
+}
+
+// The verdict on a mirror holds for the next transfer that is given it.
+func TestVerdictsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 10*megabyte)}
+		honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
+		verdicts := &Verdicts{}
+		items, places := through(t, blobs, newMirror("origin.test").down(), liar, honest)
+		fetchThrough(t, items, places, blobs, Options{Verdicts: verdicts}, "liar.test")
+		calls := liar.calls
+		items, places = through(t, blobs, newMirror("origin.test").down(), liar, honest)
+		fetchThrough(t, items, places, blobs, Options{Verdicts: verdicts})
+		if liar.calls != calls {
+			t.Errorf("the liar was asked %d times more", liar.calls-calls)
+		}
+	})
+}
+
+// Where nobody gives the right bytes, that is what the error says.
+func TestAllLie(t *testing.T) {
+	for _, going := range []bool{false, true} {
+		onTestClock(t, fmt.Sprintf("KeepGoing %v", going), func(t *testing.T) {
+			blob, other := randomBlob(1, 10*megabyte), randomBlob(2, megabyte)
+			lies := func(host string, at int) *mirror {
+				m := newMirror(host, blob, other)
+				m.corrupt = func(p []byte) []byte {
+					if len(p) == len(blob) {
+						p[at] ^= 1
+						p[len(p)-1-at] ^= 1
+					}
+					return p
+				}
+				return m
+			}
+			origin, a, b := lies("origin.test", 10), lies("a.test", 20), lies("b.test", 30)
+			items, places := through(t, [][]byte{blob, other}, origin, a, b)
+			if going {
+				o := keepGoing(t, items, places, Options{}, []int{0}, nil)
+				if !errors.Is(o.err, image.ErrVerification) {
+					t.Errorf("Fetch: %v, want a verification error", o.err)
+				}
+				return
+			}
+			_, err := timed(t, items, Options{})
+			if !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), "origin.test") {
+				t.Errorf("Fetch: %v, want a verification error of the origin", err)
+			}
+			if served := origin.served + a.served + b.served; served > 4*11*megabyte {
+				t.Errorf("%d bytes were served", served)
+			}
+		})
+	}
+}
+
+// What a mirror does not have, others and the origin give.
+func TestMirrorWithout(t *testing.T) {
+	for name, c := range map[string]struct {
+		open   func(ctx context.Context, blob image.Descriptor, off, n int64) error
+		warned []string
+	}{
+		"not found": {func(context.Context, image.Descriptor, int64, int64) error { return image.ErrNotFound }, nil},
+		"unauthorized": {func(context.Context, image.Descriptor, int64, int64) error {
+			return fmt.Errorf("get blob from bad.test: %w", image.ErrUnauthorized)
+		}, []string{"bad.test"}},
+		"wrong content": {func(context.Context, image.Descriptor, int64, int64) error {
+			return fmt.Errorf("get blob from bad.test: %w", image.ErrVerification)
+		}, []string{"bad.test"}},
+	} {
+		for _, others := range []int{0, 1} {
+			onTestClock(t, fmt.Sprintf("%s, %d others", name, others), func(t *testing.T) {
+				blobs := [][]byte{randomBlob(1, 5*megabyte), randomBlob(2, 3*megabyte), randomBlob(3, 1000)}
+				origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...), newMirror("good.test", blobs...)
+				bad.open = c.open
+				mirrors := []*mirror{bad, good}[:1+others]
+				items, places := through(t, blobs, origin, mirrors...)
+				fetchThrough(t, items, places, blobs, Options{}, c.warned...)
+				if (origin.calls == 0) != (others == 1) || bad.served > 0 || good.served+origin.served != sizes(blobs) {
+					t.Errorf("the origin was asked %d times; %d and %d bytes served", origin.calls, good.served, origin.served)
+				}
+			})
+		}
+	}
+}
+
+// What is partly there is taken from there.
+func TestPartialMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 5*megabyte), randomBlob(2, 3*megabyte)}
+		origin, m := newMirror("origin.test", blobs...), newMirror("m.test", blobs[1])
+		items, places := through(t, blobs, origin, m)
+		fetchThrough(t, items, places, blobs, Options{})
+		if origin.served != 5*megabyte || m.served != 3*megabyte {
+			t.Errorf("the origin served %d, the mirror %d", origin.served, m.served)
+		}
+	})
+}
+
+func TestMirrorTellsAnotherSize(t *testing.T) {
+	for name, corrupt := range map[string]func(p []byte) []byte{
+		"longer":  func(p []byte) []byte { return append(p, 0) },
+		"shorter": func(p []byte) []byte { return p[1:] },
+	} {
+		for _, mumbles := range []bool{false, true} {
+			onTestClock(t, fmt.Sprintf("%s, mum %v", name, mumbles), func(t *testing.T) {
+				blobs := [][]byte{randomBlob(1, 5*megabyte), randomBlob(2, 3*megabyte)}
+				bad, good := newMirror("bad.test", blobs...), newMirror("good.test", blobs...)
+				bad.corrupt = corrupt
+				if mumbles {
+					mum(bad.fakeSource)
+				}
+				items, places := through(t, blobs, newMirror("origin.test").down(), bad, good)
+				o := fetchThroughAny(t, items, places, blobs, Options{})
+				if !mumbles {
+					o.checkWarnings(t, "bad.test")
+				}
+				if good.served > sizes(blobs) {
+					t.Errorf("the good one served %d bytes", good.served)
+				}
+			})
+		}
+	}
+}
+
+// A mirror that goes down on the way costs no more than what was under way.
+func TestMirrorGoesDown(t *testing.T) {
+	for name, with := range map[string]bool{"with another": true, "alone": false} {
+		onTestClock(t, name, func(t *testing.T) {
+			blobs := [][]byte{randomBlob(1, 60*megabyte)}
+			origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...), newMirror("good.test", blobs...)
+			origin.rate, bad.rate, good.rate = 4*megabyte, 4*megabyte, 4*megabyte
+			bad.open = func(context.Context, image.Descriptor, int64, int64) error {
+				if bad.gave() > 8*megabyte {
+					return errors.New("connection refused")
+				}
+				return nil
+			}
+			mirrors := []*mirror{bad, good}
+			if !with {
+				mirrors = mirrors[:1]
+			}
+			items, places := through(t, blobs, origin, mirrors...)
+			begun := time.Now()
+			fetchThrough(t, items, places, blobs, Options{}, "bad.test")
+			if took := time.Since(begun); took > 17*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if all := origin.served + bad.served + good.served; all > sizes(blobs)+megabyte || with && origin.calls > 0 {
+				t.Errorf("%d bytes were served; the origin was asked %d times", all, origin.calls)
+			}
+		})
+	}
+}
+
+func (m *mirror) gave() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.served
+}
+
+// A mirror that is down for a while is used again.
+func TestMirrorComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 60*megabyte)}
+		m := newMirror("m.test", blobs...)
+		m.rate = 4 * megabyte
+		begun := time.Now()
+		m.open = func(context.Context, image.Descriptor, int64, int64) error {
+			if since := time.Since(begun); since > 2*time.Second && since < 12*time.Second {
+				return errors.New("connection refused")
+			}
+			return nil
+		}
+		items, places := through(t, blobs, newMirror("origin.test").down(), m)
+		fetchThrough(t, items, places, blobs, Options{})
+	})
+}
+
+// A mirror that never answers holds nothing up, and is dropped.
+func TestMirrorHangs(t *testing.T) {
+	for name, with := range map[string]bool{"with another": true, "alone": false} {
+		onTestClock(t, name, func(t *testing.T) {
+			blobs := [][]byte{randomBlob(1, 60*megabyte), randomBlob(2, 5*megabyte), randomBlob(3, 1000)}
+			origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...).hangs(), newMirror("good.test", blobs...)
+			origin.rate, good.rate = 4*megabyte, 4*megabyte
+			mirrors := []*mirror{bad, good}
+			if !with {
+				mirrors = mirrors[:1]
+			}
+			items, places := through(t, blobs, origin, mirrors...)
+			begun := time.Now()
+			fetchThrough(t, items, places, blobs, Options{}, "not asked any more: it is slow")
+			if took := time.Since(begun); took > 22*time.Second {
+				t.Errorf("it took %s for what takes 17s without the mirror", took)
+			}
+			if with && origin.calls > 0 {
+				t.Errorf("the origin was asked %d times", origin.calls)
+			}
+		})
+	}
+}
+
+// A mirror that trickles holds neither the way nor the end.
+func TestMirrorTrickles(t *testing.T) {
+	for name, with := range map[string]bool{"with another": true, "alone": false} {
+		for _, size := range []int{5 * megabyte, 100 * megabyte} {
+			onTestClock(t, fmt.Sprintf("%s, %d bytes", name, size), func(t *testing.T) {
+				blobs := [][]byte{randomBlob(1, size), randomBlob(2, 100_000)}
+				origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...), newMirror("good.test", blobs...)
+				origin.rate, good.rate, bad.rate = 4*megabyte, 4*megabyte, 10_000
+				mirrors := []*mirror{bad, good}
+				if !with {
+					mirrors = mirrors[:1]
+				}
+				items, places := through(t, blobs, origin, mirrors...)
+				begun := time.Now()
+				o := fetchThroughAny(t, items, places, blobs, Options{})
+				at := time.Duration(sizes(blobs)/4/megabyte) * time.Second
+				if took := time.Since(begun); took > at+12*time.Second {
+					t.Errorf("it took %s for what takes %s without the mirror", took, at)
+				} else {
+					t.Logf("it took %s for what takes %s without the mirror", took, at)
+				}
+				if with && origin.calls > 0 {
+					t.Errorf("the origin was asked %d times", origin.calls)
+				}
+				if size > 50*megabyte {
+					o.checkWarnings(t, "bad.test")
+				}
+			})
+		}
+	}
+}
+
+// Mirrors whose answers are slow in coming, as where they fetch the blob
+// themselves first, are not dropped for it where nobody is faster.
+func TestMirrorAnswersLate(t *testing.T) {
+	for _, wait := range []time.Duration{2 * time.Second, 5 * time.Second, 20 * time.Second} {
+		for _, n := range []int{1, 2} {
+			onTestClock(t, fmt.Sprintf("%d mirrors, %s", n, wait), func(t *testing.T) {
+				blobs := [][]byte{randomBlob(1, 40*megabyte)}
+				late := func(ctx context.Context, _ image.Descriptor, _, _ int64) error {
+					if !sleep(ctx, wait) {
+						return ctx.Err()
+					}
+					return nil
+				}
+				a, b := newMirror("a.test", blobs...), newMirror("b.test", blobs...)
+				a.open, b.open = late, late
+				items, places := through(t, blobs, newMirror("origin.test").down(), []*mirror{a, b}[:n]...)
+				begun := time.Now()
+				fetchThrough(t, items, places, blobs, Options{})
+				if took := time.Since(begun); took > 6*wait+20*time.Second {
+					t.Errorf("it took %s", took)
+				} else {
+					t.Logf("it took %s", took)
+				}
+			})
+		}
+	}
+}
+
+func TestMirrorWithoutRanges(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 20*megabyte), randomBlob(2, 5*megabyte), randomBlob(3, 1000)}
+	for name, fault := range map[string]func(*fakeSource){
+		"ignored": func(s *fakeSource) { s.noRanges = true },
+		"refused": func(s *fakeSource) { s.refuse416 = true },
+	} {
+		onTestClock(t, name+", alone", func(t *testing.T) {
+			origin, m := newMirror("origin.test", blobs...), newMirror("m.test", blobs...)
+			fault(m.fakeSource)
+			items, places := through(t, blobs, origin, m)
+			fetchThrough(t, items, places, blobs, Options{})
+			if origin.calls > 0 {
+				t.Errorf("the origin was asked %d times", origin.calls)
+			}
+		})
+		onTestClock(t, name+", beside another", func(t *testing.T) {
+			origin, m, good := newMirror("origin.test", blobs...), newMirror("m.test", blobs...), newMirror("good.test", blobs...)
+			fault(m.fakeSource)
+			items, places := through(t, blobs, origin, m, good)
+			fetchThrough(t, items, places, blobs, Options{})
+			if all := m.served + good.served; origin.calls > 0 || all > sizes(blobs)+2*megabyte {
+				t.Errorf("%d bytes were served; the origin was asked %d times", all, origin.calls)
+			}
+		})
+	}
+}
+
+// Where all mirrors are dropped the origin gives everything, and where it does
+// not, its error is the transfer's.
+func TestMirrorsAllDown(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 10*megabyte), randomBlob(2, megabyte), randomBlob(3, 1000)}
+	denied := fmt.Errorf("get blob from origin.test: %w", image.ErrUnauthorized)
+	for name, c := range map[string]struct {
+		mirrors []*mirror
+		warned  []string
+	}{
+		"down":  {[]*mirror{newMirror("a.test").down(), newMirror("b.test").down()}, []string{"a.test", "b.test"}},
+		"empty": {[]*mirror{newMirror("a.test"), newMirror("b.test")}, nil},
+		"liars": {[]*mirror{newMirror("a.test", blobs...).lies(), newMirror("b.test", blobs...).lies()}, nil},
+	} {
+		onTestClock(t, name+", origin well", func(t *testing.T) {
+			origin := newMirror("origin.test", blobs...)
+			items, places := through(t, blobs, origin, c.mirrors...)
+			o := fetchThroughAny(t, items, places, blobs, Options{})
+			if c.warned != nil {
+				o.checkWarnings(t, c.warned...)
+			}
+			if origin.served > sizes(blobs) {
+				t.Errorf("the origin served %d bytes", origin.served)
+			}
+		})
+		for _, going := range []bool{false, true} {
+			onTestClock(t, fmt.Sprintf("%s, origin denies, KeepGoing %v", name, going), func(t *testing.T) {
+				origin := newMirror("origin.test", blobs...)
+				origin.fail = every(1, denied)
+				items, places := through(t, blobs, origin, c.mirrors...)
+				if going {
+					keepGoing(t, items, places, Options{}, []int{0, 1, 2}, nil)
+					return
+				}
+				if took, err := timed(t, items, Options{}); !errors.Is(err, denied) || took > time.Minute {
+					t.Errorf("after %s: %v, want %v", took, err, denied)
+				}
+			})
+			onTestClock(t, fmt.Sprintf("%s, origin down, KeepGoing %v", name, going), func(t *testing.T) {
+				origin := newMirror("origin.test", blobs...).down()
+				items, places := through(t, blobs, origin, c.mirrors...)
+				if going {
+					keepGoing(t, items, places, Options{}, []int{0, 1, 2}, nil)
+				} else if took, err := timed(t, items, Options{}); err == nil || !strings.Contains(err.Error(), "refused by origin.test") || took > 3*time.Minute {
+					t.Errorf("after %s: %v, want the origin's error", took, err)
+				}
+			})
+		}
+	}
+}
+
+// Blobs that no mirror has are the origin's, whose failures end these alone;
+// what a mirror has is fetched, however dead the origin is.
+func TestKeepGoingThroughMirrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var blobs, there [][]byte
+		var lost []int
+		for i := range 24 {
+			blobs = append(blobs, randomBlob(uint64(i), 200_000+i*100_000))
+			if i%4 == 0 {
+				lost = append(lost, i)
+			} else {
+				there = append(there, blobs[i])
+			}
+		}
+		origin := newMirror("origin.test").down()
+		m := newMirror("m.test", there...)
+		m.rate = 200_000
+		items, places := through(t, blobs, origin, m)
+		keepGoing(t, items, places, Options{}, lost, nil)
+	})
+}
+
+// A mirror that wants fewer requests holds up none to others.
+func TestBusyMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 60*megabyte)}
+		busy, good := newMirror("busy.test", blobs...), newMirror("good.test", blobs...)
+		busy.open = func(context.Context, image.Descriptor, int64, int64) error {
+			return &image.RetryError{Busy: true, After: 30 * time.Second, Err: errors.New("429")}
+		}
+		good.rate = 4 * megabyte
+		var most int
+		items, places := through(t, blobs, newMirror("origin.test").down(), busy, good)
+		begun := time.Now()
+		fetchThrough(t, items, places, blobs, Options{}, "gave nothing")
+		most = good.maxOpen
+		if took := time.Since(begun); took > 16*time.Second || most < firstTarget || busy.calls > 20 {
+			t.Errorf("it took %s over %d connections", took, most)
+		}
+	})
+}
+
+// A mirror that allows few connections is asked for no more than it bears, and
+// the origin is left alone.
+func TestMirrorOfFewConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 60*megabyte)}
+		origin, m := newMirror("origin.test", blobs...), newMirror("m.test", blobs...)
+		m.rate, origin.rate = 2*megabyte, 2*megabyte
+		refused := 0
+		m.open = func(context.Context, image.Descriptor, int64, int64) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.fakeSource.open >= 2 {
+				refused++
+				return &image.RetryError{Busy: true, Err: errors.New("503")}
+			}
+			return nil
+		}
+		items, places := through(t, blobs, origin, m)
+		begun := time.Now()
+		fetchThrough(t, items, places, blobs, Options{})
+		t.Logf("it took %s; %d were refused; the origin served %d", time.Since(begun), refused, origin.served)
+		if refused > 60 || origin.served > sizes(blobs)/2 {
+			t.Errorf("%d requests were refused, and the origin served %d bytes", refused, origin.served)
+		}
+	})
+}
+
+// A registry that is busy holds up none of the requests to another one.
+func TestBusyRegistryBesideAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var blobs [][]byte
+		for i := range 40 {
+			blobs = append(blobs, randomBlob(uint64(i), megabyte))
+		}
+		busy, good := newMirror("busy.test", blobs...), newMirror("good.test", blobs...)
+		good.rate = 2 * megabyte
+		var first atomic.Bool
+		begun := time.Now()
+		busy.open = func(context.Context, image.Descriptor, int64, int64) error {
+			first.Store(true)
+			if time.Since(begun) < time.Minute {
+				return &image.RetryError{Busy: true, After: time.Minute, Err: errors.New("429")}
+			}
+			return nil
+		}
+		items, places := through(t, blobs, busy)
+		var left atomic.Int64
+		left.Store(20)
+		var at time.Duration
+		for i := 20; i < 40; i++ {
+			items[i].Source = good
+			items[i].Verified = func() error {
+				if left.Add(-1) == 0 {
+					at = time.Since(begun)
+				}
+				return nil
+			}
+		}
+		fetchThrough(t, items, places, blobs, Options{})
+		if at > 15*time.Second || !first.Load() {
+			t.Errorf("the other registry's blobs took %s for what takes 10s", at)
+		}
+	})
+}
+
+// What an earlier run left wrong, and a liar, in one blob.
+func TestResumeBesideLiar(t *testing.T) {
+	for name, zeros := range map[string]bool{"left wrong": true, "left right": false} {
+		onTestClock(t, name, func(t *testing.T) {
+			blobs := [][]byte{randomBlob(1, 20*megabyte)}
+			honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
+			items, places := through(t, blobs, newMirror("origin.test").down(), liar, honest)
+			left := image.Extent{Off: 4 * megabyte, Len: 6 * megabyte}
+			places[0].before = []image.Extent{left}
+			if !zeros {
+				copy(places[0].data[left.Off:], blobs[0][left.Off:left.Off+left.Len])
+			}
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
+			if honest.served > sizes(blobs)+liar.served {
+				t.Errorf("the honest one served %d, the liar %d", honest.served, liar.served)
+			}
+		})
+	}
+	onTestClock(t, "left wrong, nobody lies", func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 20*megabyte)}
+		a, b := newMirror("a.test", blobs...), newMirror("b.test", blobs...)
+		items, places := through(t, blobs, newMirror("origin.test").down(), a, b)
+		places[0].before = []image.Extent{{Off: 4 * megabyte, Len: 6 * megabyte}}
+		fetchThrough(t, items, places, blobs, Options{})
+		if a.served+b.served != sizes(blobs) {
+			t.Errorf("%d bytes were served, want %d", a.served+b.served, sizes(blobs))
+		}
+	})
+}
+
+// streamThrough streams items and returns what the reader got.
+func streamThrough(t *testing.T, items []Item, opts Options) ([][]byte, *outcome) {
+	t.Helper()
+	o := &outcome{}
+	opts.Events = o.event
+	var got [][]byte
+	ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+	defer cancel()
+	_, o.err = Stream(ctx, items, opts, func(_ int, r io.Reader) error {
+		b, err := io.ReadAll(r)
+		got = append(got, b)
+		return err
+	})
+	return got, o
+}
+
+func TestStreamThroughMirrors(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 100), randomBlob(2, 40*megabyte), nil, randomBlob(3, 9*megabyte), randomBlob(4, 70<<10), randomBlob(5, 12*megabyte)}
+	right := func(t *testing.T, got [][]byte, o *outcome, from int, warned ...string) {
+		t.Helper()
+		if o.err != nil {
+			t.Fatalf("Stream: %v", o.err)
+		}
+		for i := range got {
+			if !bytes.Equal(got[i], blobs[from+i]) {
+				t.Errorf("blob %d differs", from+i)
+			}
+		}
+		o.checkWarnings(t, warned...)
+	}
+	onTestClock(t, "two", func(t *testing.T) {
+		origin, a, b := newMirror("origin.test"), newMirror("a.test", blobs...), newMirror("b.test", blobs...)
+		a.rate, b.rate = 5*megabyte, 5*megabyte
+		items, _ := through(t, blobs, origin, a, b)
+		begun := time.Now()
+		got, o := streamThrough(t, items, Options{})
+		right(t, got, o, 0)
+		if took := time.Since(begun); took > 7500*time.Millisecond || origin.calls > 0 {
+			t.Errorf("it took %s for what takes 6.1s, and %d requests to the origin", took, origin.calls)
+		}
+	})
+	onTestClock(t, "down, hanging, without ranges", func(t *testing.T) {
+		a, b, c, d := newMirror("a.test").down(), newMirror("b.test", blobs...).hangs(), newMirror("c.test", blobs...), newMirror("d.test", blobs...)
+		c.noRanges = true
+		d.rate = megabyte
+		items, _ := through(t, blobs, newMirror("origin.test").down(), a, b, c, d)
+		got, o := streamThrough(t, items, Options{Jobs: 4})
+		right(t, got, o, 0, "refused by a.test", "it is slow")
+	})
+	// Of a blob that nobody has read yet the wrong bytes are fetched again.
+	onTestClock(t, "a liar, small blobs", func(t *testing.T) {
+		liar, honest := newMirror("liar.test", blobs...).lies(), newMirror("honest.test", blobs...)
+		items, _ := through(t, blobs[2:], newMirror("origin.test").down(), liar, honest)
+		got, o := streamThrough(t, items, Options{})
+		right(t, got, o, 2, "liar.test")
+	})
+	// What was read cannot be taken back, but is never completed.
+	onTestClock(t, "a liar, large blob", func(t *testing.T) {
+		liar, honest := newMirror("liar.test", blobs[1]).lies(), newMirror("honest.test", blobs[1])
+		items, _ := through(t, blobs[1:2], newMirror("origin.test").down(), liar, honest)
+		got, o := streamThrough(t, items, Options{})
+		if !errors.Is(o.err, image.ErrVerification) || !strings.Contains(o.err.Error(), "liar.test") {
+			t.Errorf("Stream: %v, want a verification error that names the liar", o.err)
+		}
+		if len(got) != 1 || len(got[0]) > len(blobs[1])-held {
+			t.Errorf("%d bytes got out", len(got[0]))
+		}
+	})
+}
