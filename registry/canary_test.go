@@ -185,7 +185,7 @@ func forEachCanary(t *testing.T, test func(t *testing.T, c credential.Credential
 
 func TestCanaryAtRealms(t *testing.T) {
 	for _, realm := range []string{
-		"http://auth.test/token", "//auth.test/token", "ftp://auth.test/token", "https:auth.test/token",
+		"http://auth.test/token", "http://auth.test:443/token", "//auth.test/token", "ftp://auth.test/token", "https:auth.test/token",
 		"https://127.0.0.1/token", "https://localhost/token", "https://registry.localhost/token", "https://[::1]/token",
 		"https://[::ffff:127.0.0.1]/token", "https://[64:ff9b::7f00:1]/token", "https://[fe80::1%25eth0]/token",
 		"https://0/token", "https://0.0.0.0/token", "https://2130706433/token", "https://0x7f.1/token", "https://017700000001/token", "https://127.1/token",
@@ -235,7 +235,7 @@ func TestCanaryAtRealmsThatRedirect(t *testing.T) {
 		}
 	}
 	for _, to := range []string{
-		"https://evil.test/token", "//evil.test/token", "http://auth.test/token", "https://auth.test:8443/token", "https://auth.registry.test/token",
+		"https://evil.test/token", "//evil.test/token", "http://auth.test/token", "http://auth.test:443/token", "https://auth.test:8443/token", "https://auth.registry.test/token",
 		"https://auth.test@evil.test/token", "https://me:" + canary + "@evil.test/", `https://evil.test\@auth.test/`, "https://127.0.0.1/token", "https://registry.test/token",
 		"https://auth.test/token", "/token", "//", "https://auth.test./token",
 	} {
@@ -279,7 +279,7 @@ func TestCanaryAtRealmsThatRedirect(t *testing.T) {
 
 func TestCanaryAtRedirects(t *testing.T) {
 	for _, to := range []string{
-		"https://evil.test/x", "//evil.test/x", "http://registry.test/x", "https://registry.test:8443/x", "https://cdn.registry.test/x",
+		"https://evil.test/x", "//evil.test/x", "http://registry.test/x", "http://registry.test:443/x", "https://registry.test:8443/x", "https://cdn.registry.test/x",
 		"https://registry.test@evil.test/x", "https://registry.test:443@evil.test/x", "https://me:" + canary + "@evil.test/x", `https://evil.test\@registry.test/x`,
 		"https://registry.test.evil.test/x", "https://evil.test/?https://registry.test/x", "ftp://registry.test/x", "https://registry.test.:443/x",
 	} {
