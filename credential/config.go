@@ -61,11 +61,11 @@ func (d dialect) read(path string) (*config, error) {
 
 // find is what is stored in the file, or through it, for a repository. A
 // helper goes before the file's own entries, which answer only where the
-// helper says that it knows nothing.
-func (c *config) find(ctx context.Context, registry, repository string) (Credential, error) {
+// helper says that it knows nothing. known keeps what helpers have answered.
+func (c *config) find(ctx context.Context, known *answers, registry, repository string) (Credential, error) {
 	host := hostOf(registry)
 	if suffix := c.helper(host); suffix != "" {
-		found, err := getFromHelper(ctx, suffix, c.dialect.address(host))
+		found, err := known.get(ctx, suffix, c.dialect.address(host))
 		if err != nil {
 			return Credential{}, fmt.Errorf("credential for %s (%s): %w", registry, c.path, err)
 		}

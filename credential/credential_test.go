@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -433,6 +434,30 @@ func TestHelpers(t *testing.T) {
 				t.Errorf("wrong credential: user %q, source %q, want %q, %q", c.Username, c.Source, test.want.Username, test.want.Source)
 			}
 		})
+	}
+}
+
+// Many repositories of a registry ask at the same time: a helper may ask a
+// person each time.
+func TestHelperIsAskedOnce(t *testing.T) {
+	installHelpers(t, "keeps")
+	vault := t.TempDir()
+	t.Setenv("DAVIT_TEST_VAULT", vault)
+	find := DockerFile(writeConfig(t, `{"credsStore":"keeps"}`))
+	var asking sync.WaitGroup
+	for i := range 8 {
+		asking.Go(func() {
+			if c, err := find(t.Context(), "example.com", fmt.Sprint("app", i)); err != nil || !c.Anonymous() {
+				t.Errorf("got %v, %v", c, err)
+			}
+		})
+	}
+	asking.Wait()
+	if _, err := find(t.Context(), "other.example", "app"); err != nil {
+		t.Error(err)
+	}
+	if asked, err := os.ReadFile(filepath.Join(vault, "arguments")); err != nil || string(asked) != "[get]\n[get]\n" {
+		t.Errorf("asked %q, %v; want once a registry", asked, err)
 	}
 }
 

@@ -16,17 +16,26 @@ var docker = dialect{title: "Docker's configuration", credsStore: true, address:
 func Docker() Provider { return dockerDefault(os.Getenv) }
 
 func dockerDefault(getenv func(string) string) Provider {
-	return func(ctx context.Context, registry, repository string) (Credential, error) {
+	known := new(answers)
+	return func(ctx context.Context, registry, _ string) (Credential, error) {
 		path := dockerPath(getenv)
 		if path == "" {
 			return Credential{}, nil // no home, so nothing is stored there
 		}
-		return DockerFile(path)(ctx, registry, repository)
+		return findInDocker(ctx, path, known, registry)
 	}
 }
 
+func findInDocker(ctx context.Context, path string, known *answers, registry string) (Credential, error) {
+	config, err := docker.read(path)
+	if err != nil {
+		return Credential{}, err
+	}
+	return config.find(ctx, known, registry, "")
+}
+
 // DockerFile provides what is stored in or through the config.json at path,
-// which is read at each call. No file is no credential; a file that cannot be
+// which is read at each call; a helper is asked once for each registry. No file is no credential; a file that cannot be
 // read as Docker's configuration is an error that names it.
 //
 // A helper configured for the registry (credHelpers) goes before the one for
@@ -35,12 +44,9 @@ func dockerDefault(getenv func(string) string) Provider {
 // error that names it. Only one that says that it knows no credential for the
 // registry is passed over.
 func DockerFile(path string) Provider {
+	known := new(answers)
 	return func(ctx context.Context, registry, _ string) (Credential, error) {
-		config, err := docker.read(path)
-		if err != nil {
-			return Credential{}, err
-		}
-		return config.find(ctx, registry, "")
+		return findInDocker(ctx, path, known, registry)
 	}
 }
 

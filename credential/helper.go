@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/davit-cli/davit/internal/oneline"
@@ -32,6 +33,33 @@ const (
 
 // errNotKnown is a helper's answer that it knows no such credential.
 var errNotKnown = errors.New(noCredential)
+
+// answers are what helpers have given, by helper and address: many repositories
+// of a registry ask for the same, and some helpers ask a person. The zero value
+// works; errors are not kept.
+type answers struct {
+	mu    sync.Mutex
+	given map[[2]string]Credential
+}
+
+// get is getFromHelper, asked once. Callers that come meanwhile wait.
+func (a *answers) get(ctx context.Context, suffix, address string) (Credential, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := [2]string{suffix, address}
+	if known, ok := a.given[key]; ok {
+		return known, nil
+	}
+	found, err := getFromHelper(ctx, suffix, address)
+	if err != nil {
+		return Credential{}, err
+	}
+	if a.given == nil {
+		a.given = map[[2]string]Credential{}
+	}
+	a.given[key] = found
+	return found, nil
+}
 
 // getFromHelper asks docker-credential-<suffix> for address's credential. What
 // it does not know is the zero Credential.

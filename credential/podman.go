@@ -29,10 +29,11 @@ var podman = dialect{title: "Podman's auth.json", namespaces: true, address: fun
 // .config in the home directory by itself. No such file is no credential, and
 // neither is one in another user's directory that is closed to us.
 func Podman() Provider {
+	files, variable := podmanDefault(os.Getenv), podmanVariable(os.Getenv)
 	return func(ctx context.Context, registry, repository string) (Credential, error) {
-		find := podmanDefault(os.Getenv)
+		find := files
 		if os.Getenv(AuthFileVariable) != "" {
-			find = podmanVariable(os.Getenv)
+			find = variable
 		}
 		return find(ctx, registry, repository)
 	}
@@ -53,12 +54,13 @@ func PodmanFile(path string) Provider {
 		}
 		return config, err
 	})
+	known := new(answers)
 	return func(ctx context.Context, registry, repository string) (Credential, error) {
 		config, err := read()
 		if err != nil {
 			return Credential{}, err
 		}
-		return config.find(ctx, registry, repository)
+		return config.find(ctx, known, registry, repository)
 	}
 }
 
@@ -66,6 +68,7 @@ func PodmanFile(path string) Provider {
 // is named for one command it may be missing, to us as to Podman: systems set
 // the variable for all, before anybody has logged in.
 func podmanVariable(getenv func(string) string) Provider {
+	known := new(answers)
 	return func(ctx context.Context, registry, repository string) (Credential, error) {
 		path := getenv(AuthFileVariable)
 		if path == "" {
@@ -75,12 +78,13 @@ func podmanVariable(getenv func(string) string) Provider {
 		if err != nil {
 			return Credential{}, fmt.Errorf("%s: %w", AuthFileVariable, err)
 		}
-		return config.find(ctx, registry, repository)
+		return config.find(ctx, known, registry, repository)
 	}
 }
 
 // podmanDefault provides from the files that Podman reads by itself.
 func podmanDefault(getenv func(string) string) Provider {
+	known := new(answers)
 	return func(ctx context.Context, registry, repository string) (Credential, error) {
 		for _, path := range podmanPaths(getenv, runtime.GOOS, os.Getuid()) {
 			// After su, XDG_RUNTIME_DIR is often the other user's. What we may
@@ -92,7 +96,7 @@ func podmanDefault(getenv func(string) string) Provider {
 			if err != nil {
 				return Credential{}, err
 			}
-			if c, err := config.find(ctx, registry, repository); err != nil || !c.Anonymous() {
+			if c, err := config.find(ctx, known, registry, repository); err != nil || !c.Anonymous() {
 				return c, err
 			}
 		}

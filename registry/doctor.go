@@ -84,8 +84,7 @@ type Finding struct {
 //
 // The error is what a pull would end with, nil where a pull is likely to work:
 // it wraps image.ErrNotFound, image.ErrUnauthorized, image.ErrVerification or a
-// sentinel of this package, or is ctx's own. ErrClock stands for a pull that may
-// work now and fail at the next token. A fault at a mirror is reported as
+// sentinel of this package, or is ctx's own. A fault at a mirror is reported as
 // a warning, since a pull goes on without that mirror.
 func Diagnose(ctx context.Context, reference ref.Reference, opts Options, report func(Finding)) error {
 	opts.Retries = -1
@@ -120,8 +119,6 @@ func Diagnose(ctx context.Context, reference ref.Reference, opts Options, report
 // has failed so.
 func mayComeFromMirror(err error, reference ref.Reference) bool {
 	switch {
-	case errors.Is(err, ErrClock):
-		return false // it is this machine's
 	case errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrVerification):
 		return reference.Digest != ""
 	}

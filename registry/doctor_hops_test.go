@@ -123,17 +123,17 @@ func TestClocks(t *testing.T) {
 		{"Sat, 21 Nov 2026 12:00:31 GMT", time.Second / 10, StatusOK, "31s ahead of ours"},
 		{"Sat, 21 Nov 2026 11:59:31 GMT", time.Second / 10, StatusOK, "29s behind ours"},
 		{"Sat, 21 Nov 2026 11:59:00 GMT", time.Second / 10, StatusOK, "1m behind ours"},
-		{"Sat, 21 Nov 2026 11:58:00 GMT", time.Second / 10, StatusFault, "2m behind ours: tokens"},
-		{"Sat, 21 Nov 2026 12:02:00 GMT", time.Second / 10, StatusFault, "2m ahead of ours: tokens"},
-		{"Sun, 22 Nov 2026 12:00:00 GMT", time.Second / 10, StatusFault, "24h ahead of ours: tokens"},
+		{"Sat, 21 Nov 2026 11:58:00 GMT", time.Second / 10, StatusWarning, "2m behind ours: tokens"},
+		{"Sat, 21 Nov 2026 12:02:00 GMT", time.Second / 10, StatusWarning, "2m ahead of ours: tokens"},
+		{"Sun, 22 Nov 2026 12:00:00 GMT", time.Second / 10, StatusWarning, "24h ahead of ours: tokens"},
 	} {
 		d := diagnosed{t: t}
 		e := &examination{diagnosis: &diagnosis{report: func(f Finding) { d.findings = append(d.findings, f) }}, host: "registry.test"}
 		e.met(&trip{url: &url.URL{Host: "registry.test"}, started: started, answered: started.Add(test.took), header: http.Header{"Date": {test.date}}})
 		e.clocks()
 		d.want(HopClock, test.status, test.text)
-		if wrong := test.status == StatusFault; wrong != errors.Is(e.err, ErrClock) {
-			t.Errorf("%s: error %v", test.date, e.err)
+		if wrong := test.status == StatusWarning; wrong != errors.Is(d.findings[0].Err, ErrClock) || e.err != nil {
+			t.Errorf("%s: errors %v, %v", test.date, d.findings[0].Err, e.err)
 		}
 	}
 	// Without a date nothing is said.
