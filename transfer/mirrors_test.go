@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,11 +66,18 @@ func (m *mirror) turn(n int) time.Duration {
 
 // lies makes a mirror send a wrong byte in each 64 KiB.
 func (m *mirror) lies() *mirror {
-	m.corrupt = func(p []byte) []byte {
+	return m.changes(func(p []byte) {
 		for i := 0; i < len(p); i += 64 << 10 {
 			p[i] ^= 1
 		}
-		return p
+	})
+}
+
+// changes makes a mirror send other bytes.
+func (m *mirror) changes(change func(p []byte)) *mirror {
+	for d, data := range m.blobs {
+		m.blobs[d] = bytes.Clone(data)
+		change(m.blobs[d])
 	}
 	return m
 }
@@ -201,103 +207,8 @@ func TestMirrorsShareABlob(t *testing.T) {
 }
 
 // A faster mirror gives more.
-func TestUnequalMirrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		blobs := [][]byte{randomBlob(1, 80*megabyte), randomBlob(2, 20*megabyte)}
-		fast, slow := newMirror("fast.test", blobs...), newMirror("slow.test", blobs...)
-		fast.rate, slow.rate = 16*megabyte, 4*megabyte
-		items, places := through(t, blobs, newMirror("origin.test"), fast, slow)
-		begun := time.Now()
-		fetchThrough(t, items, places, blobs, Options{})
-		if took := time.Since(begun); took > 6500*time.Millisecond {
-			t.Errorf("it took %s for what takes 5s at best", took)
-		}
-	})
-}
-
 // A mirror that sends wrong bytes costs its own, and is named.
-func TestLiar(t *testing.T) {
-	one := [][]byte{randomBlob(1, 40*megabyte)}
-	var many [][]byte
-	for i := range 20 {
-		many = append(many, randomBlob(uint64(i), 300_000+i*150_000))
-	}
-	for name, blobs := range map[string][][]byte{"one blob": one, "many blobs": many} {
-		onTestClock(t, name+", two mirrors", func(t *testing.T) {
-			honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
-			origin := newMirror("origin.test").down()
-			items, places := through(t, blobs, origin, liar, honest)
-			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
-			if honest.served > sizes(blobs)+liar.served || liar.served > sizes(blobs) || origin.calls > 0 {
-				t.Errorf("of %d bytes the honest one served %d, the liar %d; %d requests to the origin", sizes(blobs), honest.served, liar.served, origin.calls)
-			}
-			t.Logf("of %d bytes the honest one served %d, the liar %d", sizes(blobs), honest.served, liar.served)
-		})
-		onTestClock(t, name+", three mirrors", func(t *testing.T) {
-			a, b, liar := newMirror("a.test", blobs...), newMirror("b.test", blobs...), newMirror("liar.test", blobs...).lies()
-			items, places := through(t, blobs, newMirror("origin.test").down(), liar, a, b)
-			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
-			if a.served+b.served > 2*sizes(blobs)+liar.served || max(a.served, b.served) > sizes(blobs)+liar.served {
-				t.Errorf("of %d bytes the honest served %d and %d, the liar %d", sizes(blobs), a.served, b.served, liar.served)
-			}
-			t.Logf("of %d bytes the honest served %d and %d, the liar %d", sizes(blobs), a.served, b.served, liar.served)
-		})
-		onTestClock(t, name+", one mirror", func(t *testing.T) {
-			origin, liar := newMirror("origin.test", blobs...), newMirror("liar.test", blobs...).lies()
-			items, places := through(t, blobs, origin, liar)
-			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
-			if origin.served > sizes(blobs) || liar.served > sizes(blobs) {
-				t.Errorf("of %d bytes the origin served %d, the liar %d", sizes(blobs), origin.served, liar.served)
-			}
-		})
-		onTestClock(t, name+", all lie", func(t *testing.T) {
-			origin, a, b := newMirror("origin.test", blobs...), newMirror("a.test", blobs...).lies(), newMirror("b.test", blobs...).lies()
-			b.corrupt = func(p []byte) []byte { p[len(p)/2] ^= 4; p[0] ^= 4; return p }
-			items, places := through(t, blobs, origin, a, b)
-			fetchThrough(t, items, places, blobs, Options{}, "a.test", "b.test")
-		})
-	}
-}
-
 // One wrong byte, wherever it is and whoever has proved right before.
-func TestLiarIsTrusted(t *testing.T) {
-	for _, at := range []int{0, 1, 7*megabyte + 3, 15 * megabyte, 20*megabyte - 1} {
-		for _, proven := range []bool{false, true} {
-			onTestClock(t, fmt.Sprintf("byte %d, proven %v", at, proven), func(t *testing.T) {
-				first, blob := randomBlob(1, 2*megabyte), randomBlob(2, 20*megabyte)
-				honest, liar := newMirror("honest.test", blob), newMirror("liar.test", blob)
-				liar.corrupt = func(p []byte) []byte {
-					if len(p) == len(blob) {
-						p[at] ^= 1
-					}
-					return p
-				}
-				origin := newMirror("origin.test").down()
-				verdicts := &Verdicts{}
-				if proven { // which the liar has from the start
-					items, places := through(t, [][]byte{first}, origin, newMirror("x.test"))
-					liar.blobs = newFakeSource(first, blob).blobs
-					items[0].Mirrors = []image.Source{liar}
-					fetchThrough(t, items, places, [][]byte{first}, Options{Verdicts: verdicts})
-				}
-				liar.served = 0
-				blobs := [][]byte{blob}
-				items, places := through(t, blobs, origin, honest, liar)
-				o := fetchThroughAny(t, items, places, blobs, Options{Verdicts: verdicts})
-				if honest.served > sizes(blobs)+liar.served {
-					t.Errorf("the honest one served %d, the liar %d", honest.served, liar.served)
-				}
-				// Where the wrong byte was the honest one's to give, nobody can tell.
-				if wrong := places[0].forgot > 0; wrong {
-					o.checkWarnings(t, "liar.test")
-				} else {
-					o.checkWarnings(t)
-				}
-			})
-		}
-	}
-}
-
 // fetchThroughAny is fetchThrough whatever the warnings.
 func fetchThroughAny(t *testing.T, items []Item, places []*memPlace, blobs [][]byte, opts Options) *outcome {
 	t.Helper()
@@ -315,58 +226,7 @@ func fetchThroughAny(t *testing.T, items []Item, places []*memPlace, blobs [][]b
 }
 
 // The verdict on a mirror holds for the next transfer that is given it.
-func TestVerdictsAreKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		blobs := [][]byte{randomBlob(1, 10*megabyte)}
-		honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
-		verdicts := &Verdicts{}
-		items, places := through(t, blobs, newMirror("origin.test").down(), liar, honest)
-		fetchThrough(t, items, places, blobs, Options{Verdicts: verdicts}, "liar.test")
-		calls := liar.calls
-		items, places = through(t, blobs, newMirror("origin.test").down(), liar, honest)
-		fetchThrough(t, items, places, blobs, Options{Verdicts: verdicts})
-		if liar.calls != calls {
-			t.Errorf("the liar was asked %d times more", liar.calls-calls)
-		}
-	})
-}
-
 // Where nobody gives the right bytes, that is what the error says.
-func TestAllLie(t *testing.T) {
-	for _, going := range []bool{false, true} {
-		onTestClock(t, fmt.Sprintf("KeepGoing %v", going), func(t *testing.T) {
-			blob, other := randomBlob(1, 10*megabyte), randomBlob(2, megabyte)
-			lies := func(host string, at int) *mirror {
-				m := newMirror(host, blob, other)
-				m.corrupt = func(p []byte) []byte {
-					if len(p) == len(blob) {
-						p[at] ^= 1
-						p[len(p)-1-at] ^= 1
-					}
-					return p
-				}
-				return m
-			}
-			origin, a, b := lies("origin.test", 10), lies("a.test", 20), lies("b.test", 30)
-			items, places := through(t, [][]byte{blob, other}, origin, a, b)
-			if going {
-				o := keepGoing(t, items, places, Options{}, []int{0}, nil)
-				if !errors.Is(o.err, image.ErrVerification) {
-					t.Errorf("Fetch: %v, want a verification error", o.err)
-				}
-				return
-			}
-			_, err := timed(t, items, Options{})
-			if !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), "origin.test") {
-				t.Errorf("Fetch: %v, want a verification error of the origin", err)
-			}
-			if served := origin.served + a.served + b.served; served > 4*11*megabyte {
-				t.Errorf("%d bytes were served", served)
-			}
-		})
-	}
-}
-
 // What a mirror does not have, others and the origin give.
 func TestMirrorWithout(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -491,89 +351,9 @@ func TestMirrorComesBack(t *testing.T) {
 }
 
 // A mirror that never answers holds nothing up, and is dropped.
-func TestMirrorHangs(t *testing.T) {
-	for name, with := range map[string]bool{"with another": true, "alone": false} {
-		onTestClock(t, name, func(t *testing.T) {
-			blobs := [][]byte{randomBlob(1, 60*megabyte), randomBlob(2, 5*megabyte), randomBlob(3, 1000)}
-			origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...).hangs(), newMirror("good.test", blobs...)
-			origin.rate, good.rate = 4*megabyte, 4*megabyte
-			mirrors := []*mirror{bad, good}
-			if !with {
-				mirrors = mirrors[:1]
-			}
-			items, places := through(t, blobs, origin, mirrors...)
-			begun := time.Now()
-			fetchThrough(t, items, places, blobs, Options{}, "not asked any more: it is slow")
-			if took := time.Since(begun); took > 22*time.Second {
-				t.Errorf("it took %s for what takes 17s without the mirror", took)
-			}
-			if with && origin.calls > 0 {
-				t.Errorf("the origin was asked %d times", origin.calls)
-			}
-		})
-	}
-}
-
 // A mirror that trickles holds neither the way nor the end.
-func TestMirrorTrickles(t *testing.T) {
-	for name, with := range map[string]bool{"with another": true, "alone": false} {
-		for _, size := range []int{5 * megabyte, 100 * megabyte} {
-			onTestClock(t, fmt.Sprintf("%s, %d bytes", name, size), func(t *testing.T) {
-				blobs := [][]byte{randomBlob(1, size), randomBlob(2, 100_000)}
-				origin, bad, good := newMirror("origin.test", blobs...), newMirror("bad.test", blobs...), newMirror("good.test", blobs...)
-				origin.rate, good.rate, bad.rate = 4*megabyte, 4*megabyte, 10_000
-				mirrors := []*mirror{bad, good}
-				if !with {
-					mirrors = mirrors[:1]
-				}
-				items, places := through(t, blobs, origin, mirrors...)
-				begun := time.Now()
-				o := fetchThroughAny(t, items, places, blobs, Options{})
-				at := time.Duration(sizes(blobs)/4/megabyte) * time.Second
-				if took := time.Since(begun); took > at+12*time.Second {
-					t.Errorf("it took %s for what takes %s without the mirror", took, at)
-				} else {
-					t.Logf("it took %s for what takes %s without the mirror", took, at)
-				}
-				if with && origin.calls > 0 {
-					t.Errorf("the origin was asked %d times", origin.calls)
-				}
-				if size > 50*megabyte {
-					o.checkWarnings(t, "bad.test")
-				}
-			})
-		}
-	}
-}
-
 // Mirrors whose answers are slow in coming, as where they fetch the blob
 // themselves first, are not dropped for it where nobody is faster.
-func TestMirrorAnswersLate(t *testing.T) {
-	for _, wait := range []time.Duration{2 * time.Second, 5 * time.Second, 20 * time.Second} {
-		for _, n := range []int{1, 2} {
-			onTestClock(t, fmt.Sprintf("%d mirrors, %s", n, wait), func(t *testing.T) {
-				blobs := [][]byte{randomBlob(1, 40*megabyte)}
-				late := func(ctx context.Context, _ image.Descriptor, _, _ int64) error {
-					if !sleep(ctx, wait) {
-						return ctx.Err()
-					}
-					return nil
-				}
-				a, b := newMirror("a.test", blobs...), newMirror("b.test", blobs...)
-				a.open, b.open = late, late
-				items, places := through(t, blobs, newMirror("origin.test").down(), []*mirror{a, b}[:n]...)
-				begun := time.Now()
-				fetchThrough(t, items, places, blobs, Options{})
-				if took := time.Since(begun); took > 6*wait+20*time.Second {
-					t.Errorf("it took %s", took)
-				} else {
-					t.Logf("it took %s", took)
-				}
-			})
-		}
-	}
-}
-
 func TestMirrorWithoutRanges(t *testing.T) {
 	blobs := [][]byte{randomBlob(1, 20*megabyte), randomBlob(2, 5*megabyte), randomBlob(3, 1000)}
 	for name, fault := range map[string]func(*fakeSource){
@@ -759,101 +539,58 @@ func TestBusyRegistryBesideAnother(t *testing.T) {
 }
 
 // What an earlier run left wrong, and a liar, in one blob.
-func TestResumeBesideLiar(t *testing.T) {
-	for name, zeros := range map[string]bool{"left wrong": true, "left right": false} {
-		onTestClock(t, name, func(t *testing.T) {
-			blobs := [][]byte{randomBlob(1, 20*megabyte)}
-			honest, liar := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies()
-			items, places := through(t, blobs, newMirror("origin.test").down(), liar, honest)
-			left := image.Extent{Off: 4 * megabyte, Len: 6 * megabyte}
-			places[0].before = []image.Extent{left}
-			if !zeros {
-				copy(places[0].data[left.Off:], blobs[0][left.Off:left.Off+left.Len])
-			}
-			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
-			if honest.served > sizes(blobs)+liar.served {
-				t.Errorf("the honest one served %d, the liar %d", honest.served, liar.served)
-			}
-		})
-	}
-	onTestClock(t, "left wrong, nobody lies", func(t *testing.T) {
-		blobs := [][]byte{randomBlob(1, 20*megabyte)}
-		a, b := newMirror("a.test", blobs...), newMirror("b.test", blobs...)
-		items, places := through(t, blobs, newMirror("origin.test").down(), a, b)
-		places[0].before = []image.Extent{{Off: 4 * megabyte, Len: 6 * megabyte}}
-		fetchThrough(t, items, places, blobs, Options{})
-		if a.served+b.served != sizes(blobs) {
-			t.Errorf("%d bytes were served, want %d", a.served+b.served, sizes(blobs))
-		}
-	})
-}
-
 // streamThrough streams items and returns what the reader got.
-func streamThrough(t *testing.T, items []Item, opts Options) ([][]byte, *outcome) {
-	t.Helper()
-	o := &outcome{}
-	opts.Events = o.event
-	var got [][]byte
-	ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
-	defer cancel()
-	_, o.err = Stream(ctx, items, opts, func(_ int, r io.Reader) error {
-		b, err := io.ReadAll(r)
-		got = append(got, b)
-		return err
-	})
-	return got, o
-}
-
-func TestStreamThroughMirrors(t *testing.T) {
-	blobs := [][]byte{randomBlob(1, 100), randomBlob(2, 40*megabyte), nil, randomBlob(3, 9*megabyte), randomBlob(4, 70<<10), randomBlob(5, 12*megabyte)}
-	right := func(t *testing.T, got [][]byte, o *outcome, from int, warned ...string) {
-		t.Helper()
-		if o.err != nil {
-			t.Fatalf("Stream: %v", o.err)
-		}
-		for i := range got {
-			if !bytes.Equal(got[i], blobs[from+i]) {
-				t.Errorf("blob %d differs", from+i)
-			}
-		}
-		o.checkWarnings(t, warned...)
+// Whatever faults mirrors and their origin show, what arrives is right.
+func TestChaosMirrors(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 7<<20), randomBlob(2, 3<<20+5), randomBlob(3, 900_000), randomBlob(4, 17), nil}
+	for i := range 8 {
+		blobs = append(blobs, randomBlob(uint64(10+i), 10_000+i*30_000))
 	}
-	onTestClock(t, "two", func(t *testing.T) {
-		origin, a, b := newMirror("origin.test"), newMirror("a.test", blobs...), newMirror("b.test", blobs...)
-		a.rate, b.rate = 5*megabyte, 5*megabyte
-		items, _ := through(t, blobs, origin, a, b)
-		begun := time.Now()
-		got, o := streamThrough(t, items, Options{})
-		right(t, got, o, 0)
-		if took := time.Since(begun); took > 7500*time.Millisecond || origin.calls > 0 {
-			t.Errorf("it took %s for what takes 6.1s, and %d requests to the origin", took, origin.calls)
+	for seed := range uint64(16) {
+		for _, inOrder := range []bool{false, true} {
+			t.Run(fmt.Sprintf("seed %d, in order %v", seed, inOrder), func(t *testing.T) {
+				t.Parallel()
+				chaos := func(host string, n uint64, fatal int) *chaosSource {
+					m := newMirror(host, blobs...)
+					if host == "liar.test" {
+						m.lies()
+					}
+					s := newChaosSource(10*seed+n, m.fakeSource)
+					s.fatal = fatal
+					return s
+				}
+				origin, mirrors := chaos("origin.test", 1, 0), []image.Source{
+					chaos("liar.test", 2, 10), chaos("a.test", 3, 30), chaos("b.test", 4, 100), newMirror("empty.test"),
+				}
+				items, places := itemsFor(t, nil, blobs...)
+				for i := range items {
+					items[i].Source, items[i].Mirrors = origin, mirrors[int(seed)%2:]
+				}
+				if seed%3 == 0 { // an earlier run left it, wrong
+					places[1].before = []image.Extent{{Off: megabyte, Len: megabyte}}
+				}
+				opts := Options{Backoff: time.Millisecond, Stall: 20 * time.Millisecond, Retries: 50}
+				var got [][]byte
+				var err error
+				if inOrder {
+					var o *outcome
+					got, o = streamThrough(t, items, opts)
+					err = o.err
+				} else {
+					_, err = Fetch(t.Context(), items, opts)
+					for _, p := range places {
+						got = append(got, p.data)
+					}
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range blobs {
+					if !bytes.Equal(got[i], blobs[i]) {
+						t.Errorf("blob %d differs", i)
+					}
+				}
+			})
 		}
-	})
-	onTestClock(t, "down, hanging, without ranges", func(t *testing.T) {
-		a, b, c, d := newMirror("a.test").down(), newMirror("b.test", blobs...).hangs(), newMirror("c.test", blobs...), newMirror("d.test", blobs...)
-		c.noRanges = true
-		d.rate = megabyte
-		items, _ := through(t, blobs, newMirror("origin.test").down(), a, b, c, d)
-		got, o := streamThrough(t, items, Options{Jobs: 4})
-		right(t, got, o, 0, "refused by a.test", "it is slow")
-	})
-	// Of a blob that nobody has read yet the wrong bytes are fetched again.
-	onTestClock(t, "a liar, small blobs", func(t *testing.T) {
-		liar, honest := newMirror("liar.test", blobs...).lies(), newMirror("honest.test", blobs...)
-		items, _ := through(t, blobs[2:], newMirror("origin.test").down(), liar, honest)
-		got, o := streamThrough(t, items, Options{})
-		right(t, got, o, 2, "liar.test")
-	})
-	// What was read cannot be taken back, but is never completed.
-	onTestClock(t, "a liar, large blob", func(t *testing.T) {
-		liar, honest := newMirror("liar.test", blobs[1]).lies(), newMirror("honest.test", blobs[1])
-		items, _ := through(t, blobs[1:2], newMirror("origin.test").down(), liar, honest)
-		got, o := streamThrough(t, items, Options{})
-		if !errors.Is(o.err, image.ErrVerification) || !strings.Contains(o.err.Error(), "liar.test") {
-			t.Errorf("Stream: %v, want a verification error that names the liar", o.err)
-		}
-		if len(got) != 1 || len(got[0]) > len(blobs[1])-held {
-			t.Errorf("%d bytes got out", len(got[0]))
-		}
-	})
+	}
 }

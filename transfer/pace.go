@@ -90,9 +90,8 @@ func (e *engine) regrow(now time.Time) {
 		if s.most < e.opts.Jobs && now.After(s.calmUntil) {
 			s.most = min(2*s.most, e.opts.Jobs)
 			s.calmUntil = now.Add(calm)
-			if s.most == e.opts.Jobs {
-				s.pulse.slow, s.busy = 0, false
-			}
+			s.pulse.slow = max(s.pulse.slow-1, 0)
+			s.busy = s.busy && s.most < e.opts.Jobs
 		}
 	}
 }

@@ -21,7 +21,11 @@ const (
 // Stream fetches blobs side by side, in bounded memory, and gives them to sink
 // one after the other, in the order of items. The reader of a blob ends only
 // after the blob is verified; its last bytes are held back until then, so a
-// sink that copies what it reads never completes a wrong blob.
+// sink that copies what it reads never completes a wrong blob. A blob that may
+// come from mirrors, of up to 12 MiB, is given out only once it is whole and
+// verified, so that what a mirror gives wrong can be fetched from another. Of a
+// larger one the reader has had bytes by then, and the wrong digest ends the
+// transfer with an image.ErrVerification that names who gave some of it.
 //
 // The places of the items are not used, and neither is Options.KeepGoing: what
 // is read in order cannot leave a blob out. Stream returns when sink has had all

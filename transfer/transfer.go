@@ -5,6 +5,11 @@
 // every connection and many small ones do not wait for each other. Each blob
 // has one hash, fed in order at its frontier: straight from the buffer where a
 // piece arrives in order, read back from the place where it came early.
+//
+// A blob may come from several mirrors at once, each asked for other ranges. As
+// bytes prove themselves only when the blob is whole, it is kept who gave which
+// of them: where the digest is wrong, only what the one at fault gave is
+// fetched again.
 package transfer
 
 import (
