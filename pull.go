@@ -124,6 +124,9 @@ func (o PullOptions) withDefaults() PullOptions {
 	if o.Transfer.Events == nil {
 		o.Transfer.Events = o.Events
 	}
+	if o.Transfer.Verdicts == nil {
+		o.Transfer.Verdicts = new(transfer.Verdicts)
+	}
 	return o
 }
 

@@ -225,8 +225,6 @@ func fetchThroughAny(t *testing.T, items []Item, places []*memPlace, blobs [][]b
 	return o
 }
 
-// The verdict on a mirror holds for the next transfer that is given it.
-// Where nobody gives the right bytes, that is what the error says.
 // What a mirror does not have, others and the origin give.
 func TestMirrorWithout(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -255,6 +253,32 @@ func TestMirrorWithout(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Where a layer lies elsewhere, its URLs come after the origin, and so are not
+// for mirrors.
+func TestMirrorIsNotGivenURLs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 3*megabyte)}
+		origin, m := newMirror("origin.test", blobs...), newMirror("m.test")
+		urls := map[string]int{}
+		var mu sync.Mutex
+		note := func(name string) func(context.Context, image.Descriptor, int64, int64) error {
+			return func(_ context.Context, blob image.Descriptor, _, _ int64) error {
+				mu.Lock()
+				defer mu.Unlock()
+				urls[name] = len(blob.URLs)
+				return nil
+			}
+		}
+		origin.open, m.open = note("origin"), note("mirror")
+		items, places := through(t, blobs, origin, m)
+		items[0].Blob.URLs = []string{"https://elsewhere.test/layer"}
+		fetchThrough(t, items, places, blobs, Options{})
+		if urls["origin"] != 1 || urls["mirror"] != 0 || len(urls) != 2 {
+			t.Errorf("given URLs: %v", urls)
+		}
+	})
 }
 
 // What is partly there is taken from there.

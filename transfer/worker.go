@@ -110,7 +110,11 @@ func (e *engine) attempt(c *claim, buf []byte) error {
 	if c.stream {
 		off, end = 0, size
 	}
-	rng, err := c.from.OpenRange(ctx, c.Blob, off, end-off)
+	blob := c.Blob
+	if c.from.mirror {
+		blob.URLs = nil // a foreign layer's URLs come after the origin
+	}
+	rng, err := c.from.OpenRange(ctx, blob, off, end-off)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errSuperseded) {
 			return nil
