@@ -16,7 +16,10 @@ import (
 //   - Whoever gave all of it, by itself, gave something else and is dropped.
 //   - What is known to come of those, and what an earlier run left, is thrown
 //     away, and fetched from whoever is left.
-//   - Where nobody is known to be at fault, the blob is completed from one
+//   - Where nobody is known to be at fault, the origin is asked for a sample of
+//     what each mirror gave. What those gave that differ is thrown away too; if
+//     the digest proves right then, they are at fault.
+//   - Where that tells nothing, the blob is completed from one
 //     source alone, the best proven first. What it gives is compared with what
 //     others gave: if the digest proves right, those who gave something else are
 //     at fault. If not, the one is.
@@ -91,7 +94,10 @@ func (e *engine) credit(b *blob) []image.Event {
 			told = append(told, e.convict(s.from, fmt.Errorf("it sent wrong bytes of blob %s", b.Blob.Digest))...)
 		}
 	}
-	b.shares = nil
+	for _, s := range b.accused {
+		told = append(told, e.convict(s, fmt.Errorf("it sent wrong bytes of blob %s", b.Blob.Digest))...)
+	}
+	b.shares, b.accused = nil, nil
 	return told
 }
 
@@ -135,7 +141,7 @@ func (e *engine) mend(b *blob, got string) {
 	b.resumed = 0
 	for _, s := range b.shares {
 		s.differs = false
-		if b.sole != nil && s.from != b.sole {
+		if b.sole != nil && s.from != b.sole && b.sample != underWay {
 			continue
 		}
 		for _, x := range s.has {
@@ -143,6 +149,11 @@ func (e *engine) mend(b *blob, got string) {
 		}
 		if s.from == nil {
 			b.resumed = s.has.sum()
+		}
+	}
+	if b.sample == underWay {
+		for _, piece := range b.pieces() {
+			written = written.without(piece.Off, piece.Len)
 		}
 	}
 	b.again, b.written, b.hasher = true, written, hasher{}
@@ -161,6 +172,7 @@ func (e *engine) mend(b *blob, got string) {
 func (e *engine) suspect(b *blob, got string) []image.Event {
 	var told []image.Event
 	b.sole = nil
+	found := b.sample == underWay && b.accuse()
 	b.shares = slices.DeleteFunc(b.shares, func(s *share) bool { return len(s.has) == 0 })
 	for _, s := range b.shares {
 		switch {
@@ -177,8 +189,13 @@ func (e *engine) suspect(b *blob, got string) []image.Event {
 	b.shares = slices.DeleteFunc(b.shares, func(s *share) bool {
 		return s.from == nil || s.from.wrong || s.from == b.origin && b.failed != nil
 	})
-	if len(b.shares) < shares {
+	if found || len(b.shares) < shares {
 		return told // what is fetched in place of theirs may be right
+	}
+	if b.mayBeSampled() {
+		b.sole, b.sample = b.origin, underWay
+		return append(told, image.Event{Kind: image.EventStep,
+			Text: fmt.Sprintf("blob %s has the wrong digest; comparing pieces of it with the registry's", b.Blob.Digest)})
 	}
 	if b.sole = b.best(); b.sole == nil {
 		b.shares = nil // and nobody is left to ask

@@ -31,10 +31,26 @@ func TestLiar(t *testing.T) {
 			origin := newMirror("origin.test").down()
 			items, places := through(t, blobs, origin, liar, honest)
 			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
-			if honest.served > sizes(blobs)+liar.served || liar.served > sizes(blobs) || origin.calls > 0 {
-				t.Errorf("of %d bytes the honest one served %d, the liar %d; %d requests to the origin", sizes(blobs), honest.served, liar.served, origin.calls)
+			// Of what cannot be compared, honest bytes may have to be fetched twice.
+			if honest.served > sizes(blobs)+liar.served || liar.served > 2*sizes(blobs) || origin.served > 0 {
+				t.Errorf("of %d bytes the honest one served %d, the liar %d, the origin %d", sizes(blobs), honest.served, liar.served, origin.served)
 			}
 			t.Logf("of %d bytes the honest one served %d, the liar %d", sizes(blobs), honest.served, liar.served)
+		})
+		onTestClock(t, name+", two mirrors, origin to compare with", func(t *testing.T) {
+			honest, liar, origin := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies(), newMirror("origin.test", blobs...)
+			items, places := through(t, blobs, origin, liar, honest)
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
+			samples := int64(2 * sampleSize * len(blobs))
+			if honest.served > sizes(blobs)+samples || origin.served > samples || liar.served > sizes(blobs) {
+				t.Errorf("of %d bytes the honest one served %d, the liar %d, the origin %d", sizes(blobs), honest.served, liar.served, origin.served)
+			}
+		})
+		onTestClock(t, name+", two mirrors, origin without ranges", func(t *testing.T) {
+			honest, liar, origin := newMirror("honest.test", blobs...), newMirror("liar.test", blobs...).lies(), newMirror("origin.test", blobs...)
+			origin.noRanges = true
+			items, places := through(t, blobs, origin, liar, honest)
+			fetchThrough(t, items, places, blobs, Options{}, "liar.test")
 		})
 		onTestClock(t, name+", three mirrors", func(t *testing.T) {
 			a, b, liar := newMirror("a.test", blobs...), newMirror("b.test", blobs...), newMirror("liar.test", blobs...).lies()

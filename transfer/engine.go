@@ -77,6 +77,8 @@ type blob struct {
 	again   bool             // other bytes, of a wrong digest, stand where it is written
 	sole    *source          // who alone is asked, to find out who was wrong; nil for anybody
 	read    bool             // a stream's reader has had bytes of it
+	sample  sample           // of what the origin says
+	accused []*source        // whose bytes were not the origin's
 }
 
 // claim is a run of bytes that one connection is fetching.
@@ -392,6 +394,9 @@ func (e *engine) oneStream(c *claim) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c.from.noRanges = true
+	if c.from == c.sole {
+		c.endSample()
+	}
 	for o := range e.active {
 		if o.blob == c.blob && o.from == c.from && !o.stream {
 			o.cancel(errSuperseded)

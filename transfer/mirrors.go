@@ -85,6 +85,9 @@ func (e *engine) passOn(c *claim, before progress, err error) bool {
 // lock, and tells what is returned once it has let go.
 func (e *engine) failed(c *claim, before progress, err error) []image.Event {
 	b, s := c.blob, c.from
+	if s == b.sole {
+		b.endSample()
+	}
 	switch {
 	case !permanent(err) && c.bytes > before.claim:
 		return nil // it gave something
