@@ -116,6 +116,9 @@ func (e *engine) rest(c *claim, err error) []image.Event {
 		if retry.Busy {
 			e.busy(s, wait)
 		}
+		if s.full(now) {
+			return nil // it gives bytes, over as many connections as it bears
+		}
 	}
 	if c.flow.made.Before(s.restedAt) {
 		return nil // it fails with those that failed then
