@@ -66,7 +66,8 @@ func (e *NoRangeError) Unwrap() error { return e.Err }
 type Extent struct{ Off, Len int64 }
 
 // Place is where one blob's bytes go. Pieces may come in any order and from
-// several goroutines at once, but no two of them overlap.
+// several goroutines at once, but no two of them overlap, unless Forget was
+// called between them.
 type Place interface {
 	// WriteAt keeps a piece. Where the place is a file, a later run after this
 	// process was killed finds it there, but for at most the last 64 KiB of
