@@ -46,6 +46,9 @@ var (
 	// ErrProxyAuth: the proxy wants a user and a password, or others. It stands
 	// beside ErrProxy.
 	ErrProxyAuth = errors.New("proxy refuses the credential")
+	// ErrProxyRefusal: the proxy does not connect us to a host. It comes beside
+	// ErrProxy.
+	ErrProxyRefusal = errors.New("proxy does not connect")
 	// ErrCredential: one is configured, but cannot be had; nothing was sent in
 	// its place.
 	ErrCredential = errors.New("credential not available")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -76,6 +77,9 @@ func TestHints(t *testing.T) {
 		{io.ErrUnexpectedEOF, begun, "goes on from there"},
 		{fmt.Errorf("get blob: %w", image.ErrNotFound), begun, "lacks a part of the image"},
 		{fmt.Errorf("get: %w: %w", registry.ErrCertificate, x509.HostnameError{Certificate: new(x509.Certificate)}), other, "registry's name"},
+		{fmt.Errorf("get: %w: %w", registry.ErrCertificate, x509.CertificateInvalidError{Reason: x509.Expired}), other, "renew"},
+		{&image.RetryError{Busy: true, Err: &registry.Error{Status: http.StatusServiceUnavailable}}, hub, "a fault of its own"},
+		{&image.RetryError{Busy: true, Err: &registry.Error{Status: http.StatusTooManyRequests}}, other, "fewer requests"},
 		{fmt.Errorf("mkdir: %w", syscall.ENAMETOOLONG), other, "-o PATH"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), hub, "davit login,"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), other, "davit login registry.lan:5000,"},
@@ -90,6 +94,19 @@ func TestHints(t *testing.T) {
 	}
 	if got := hint(errors.New("x"), stream); strings.Contains(got, "goes on") {
 		t.Errorf("a stream does not go on: %q", got)
+	}
+}
+
+// A token that grants nothing was given for a credential that is right, or for none.
+func TestRemedyOfTokenWithoutScope(t *testing.T) {
+	for credential, want := range map[string]string{"--username": "ask for the right", "": "log in with"} {
+		f := registry.Finding{
+			Hop: registry.HopToken, Status: registry.StatusFault, Details: map[string]string{"granted": "nothing"},
+			Err: fmt.Errorf("x: %w: %w", &registry.Error{Status: http.StatusUnauthorized, Credential: credential}, image.ErrUnauthorized),
+		}
+		if got := remedy(f, circumstances{registry: "registry.lan"}); !strings.Contains(got, want) {
+			t.Errorf("credential %q: %q, want %q", credential, got, want)
+		}
 	}
 }
 

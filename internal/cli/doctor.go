@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit/hosts"
+	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -81,6 +82,9 @@ func (o *doctorOptions) validate(args []string) error {
 		return usagef("which image? such as: davit doctor alpine")
 	case 1:
 	default:
+		if err := o.registry.reach.misplaced(args); err != nil {
+			return err
+		}
 		return usagef("one image at a time, but there are %d", len(args))
 	}
 	config, err := hosts.Load(hosts.Environment{})
@@ -167,7 +171,11 @@ func (p *prescription) add(f registry.Finding) {
 	}
 	if f.Mirror != p.mirror {
 		p.mirror = f.Mirror
-		p.heading("mirror " + line(f.Mirror))
+		if f.Mirror == "" {
+			p.heading("together")
+		} else {
+			p.heading("mirror " + line(f.Mirror))
+		}
 	}
 	if f.Status == registry.StatusSkipped {
 		p.skipped = append(p.skipped, f)
@@ -249,11 +257,16 @@ func remedy(f registry.Finding, about circumstances) string {
 	if f.Status != registry.StatusFault && f.Status != registry.StatusWarning {
 		return ""
 	}
+	var refused *registry.Error
 	switch {
 	case errors.Is(f.Err, registry.ErrClock):
 		return "set this machine's clock, best by NTP; if it is right, tell who runs " + f.Host
 	case f.Hop == registry.HopTLS:
 		return certificateRemedy(f, about)
+	case f.Hop == registry.HopAPI && errors.Is(f.Err, image.ErrNotFound):
+		return "check the host and the port: what answers there may be no registry"
+	case f.Hop == registry.HopToken && f.Details["granted"] != "" && errors.As(f.Err, &refused) && refused.Credential != "":
+		return "the token server has taken the credential: ask for the right to read (pull) this repository, or use another one; it answers so too where the name is wrong"
 	case f.Hop == registry.HopChallenge:
 		return "give a credential that the registry takes in another way, or ask who runs it for Basic or token authentication"
 	case f.Hop == registry.HopRanges:
@@ -269,10 +282,7 @@ func remedy(f registry.Finding, about circumstances) string {
 
 // certificateRemedy is what to do about a server's certificate.
 func certificateRemedy(f registry.Finding, about circumstances) string {
-	var (
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-	)
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case f.Err == nil && f.Details["days_left"] != "":
 		return "who runs " + f.Host + " has to renew the certificate"
@@ -282,8 +292,6 @@ func certificateRemedy(f registry.Finding, about circumstances) string {
 		return trust(f.Host, about)
 	case errors.Is(f.Err, registry.ErrClientCertificate) && runtime.GOOS == "linux":
 		return "--cert FILE and --key FILE, or save them as client.cert and client.key in /etc/docker/certs.d/" + f.Host
-	case errors.As(f.Err, &invalid) && invalid.Reason == x509.Expired:
-		return "set this machine's clock if it is wrong; else who runs " + f.Host + " has to renew the certificate"
 	case f.Err != nil:
 		return hint(f.Err, about)
 	}

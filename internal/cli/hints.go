@@ -111,7 +111,10 @@ func hintAccess(err error, c circumstances) string {
 	case errors.Is(err, registry.ErrBlocked):
 		return "that file blocks it on this machine: ask who keeps it, or change it"
 	case errors.Is(err, registry.ErrCredential):
-		return "mend or remove that entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
+		if errors.Is(err, fs.ErrNotExist) {
+			return "check the path in --authfile; davit login writes a file that is read without it"
+		}
+		return "mend or remove that file or its entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
 	case !errors.Is(err, image.ErrUnauthorized):
 		return ""
 	}
@@ -133,12 +136,17 @@ func hintAccess(err error, c circumstances) string {
 
 // hintConnection is for registries that cannot be reached or trusted.
 func hintConnection(err error, _ circumstances) string {
-	var otherHost x509.HostnameError
+	var (
+		otherHost x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
 	switch {
 	case errors.Is(err, registry.ErrCertificateFile):
-		return "check the file: PEM, readable, and a key without a passphrase (openssl pkey -in KEY -out NEW removes one)"
+		return "check the file: PEM, readable, and a key without a passphrase (openssl pkey -in KEY -out NEW removes one); --key names a key that is not in the file of --cert"
 	case errors.Is(err, registry.ErrProxyAuth):
 		return "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT, or so in HTTPS_PROXY, which other users of the machine cannot see"
+	case errors.Is(err, registry.ErrProxyRefusal):
+		return "check the registry's name, and ask who runs the proxy whether it lets through to it; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrProxy):
 		return "check --proxy, or HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrPlainHTTP):
@@ -149,6 +157,8 @@ func hintConnection(err error, _ circumstances) string {
 		return "give a certificate that the server knows with --cert FILE and --key FILE, or put client.cert and client.key into certs.d, as for docker"
 	case errors.As(err, &otherHost):
 		return "check the registry's name against those that its certificate is for, or accept any certificate with --insecure"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "set this machine's clock if it is wrong; else who runs the registry has to renew the certificate, and --insecure accepts any until then"
 	case errors.Is(err, registry.ErrCertificate):
 		return "trust the CA that signed it with --ca-cert ca.pem, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrTLS):
@@ -190,12 +200,15 @@ func hintAgain(err error, c circumstances) string {
 	var (
 		network net.Error
 		retry   *image.RetryError
+		refused *registry.Error
 	)
 	again := "run the same command again"
 	if c.resumable && c.fetching {
 		again = goesOn
 	}
 	switch {
+	case errors.As(err, &retry) && errors.As(err, &refused) && refused.Status >= http.StatusInternalServerError:
+		return "the server has a fault of its own, or is overloaded: wait; then " + again
 	case errors.As(err, &retry) && retry.Busy && c.registry == "docker.io":
 		return "Docker Hub limits pulls: log in with davit login for more, or wait; then " + again
 	case errors.As(err, &retry) && retry.Busy:

@@ -161,11 +161,12 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 		return err
 	}
 	if where == store.Path() {
-		shown.note("it stands in %s unencrypted; a credential helper (credsStore there) keeps it safer", where)
+		shown.note("%s holds the credential unencrypted; a credential helper (credsStore there) keeps it safer", where)
 	}
 	if found, err := everywhere()(ctx, o.at.Registry, ""); err == nil && found.Source != where {
 		shown.warn("davit pull will use the credential from %s, which goes before this one", found.Source)
 	}
+	shown.Close()
 	return o.print(s, checked.Credential.Username, where)
 }
 
@@ -269,8 +270,9 @@ func (o *logoutOptions) run(ctx context.Context, s streams) error {
 	if err == nil && !left.Anonymous() {
 		shown.warn("%s still has a credential for %s: podman logout removes Podman's", left.Source, o.at.Registry)
 	}
+	shown.Close()
 	if o.display.json {
-		return printJSON(s.out, logoutResult{o.at.Registry, from})
+		return printJSON(s.out, logoutResult{o.at.Registry, append([]string{}, from...)})
 	}
 	if len(from) == 0 {
 		return printLine(s.out, "no credential was stored for %s", o.at.Registry)
