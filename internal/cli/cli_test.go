@@ -86,6 +86,15 @@ func TestHints(t *testing.T) {
 		{fmt.Errorf("x: %w", registry.ErrProxy), other, "NO_PROXY"},
 		{fmt.Errorf("x: %w", registry.ErrCredential), other, "credsStore"},
 		{&image.PlatformError{}, other, ""},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry-1.docker.io"}, registry.ErrUnknownHost), hub, "check that registry-1.docker.io, to which docker.io leads"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "cdn.example"}, registry.ErrRefused), other, "check that cdn.example, to which registry.lan:5000 leads"},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry.lan:5000"}, registry.ErrRefused), other, "check the registry's name and port"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "cdn.example", Status: 403}, nil), other, "leads to cdn.example"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "registry.lan:5000", Status: 404}, image.ErrNotFound), other, "lacks a part"},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry.lan:5000", Status: 404}, image.ErrNotFound), other, "check the name and the tag"},
+		{because(registry.Error{Host: "registry.lan:5000", Status: 401}, fmt.Errorf("%w: %w", image.ErrUnauthorized, registry.ErrChallenge)), other, "Basic and Bearer"},
+		{because(registry.Error{Host: "registry.lan:5000", Status: 401, Credential: "--username"}, fmt.Errorf("%w: %w", image.ErrUnauthorized, registry.ErrChallenge)), other, "user's name"},
+		{because(registry.Error{Host: "tokens.lan"}, registry.ErrRealm), other, "token server"},
 	} {
 		got := hint(test.err, test.c)
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
@@ -95,6 +104,14 @@ func TestHints(t *testing.T) {
 	if got := hint(errors.New("x"), stream); strings.Contains(got, "goes on") {
 		t.Errorf("a stream does not go on: %q", got)
 	}
+}
+
+// because is a failure of a registry with what it is besides.
+func because(e registry.Error, cause error) error {
+	if cause == nil {
+		return &e
+	}
+	return fmt.Errorf("%w: %w", &e, cause)
 }
 
 // A token that grants nothing was given for a credential that is right, or for none.

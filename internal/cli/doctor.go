@@ -257,18 +257,21 @@ func remedy(f registry.Finding, about circumstances) string {
 	if f.Status != registry.StatusFault && f.Status != registry.StatusWarning {
 		return ""
 	}
+	if f.Mirror != "" {
+		about.registry, _, _ = strings.Cut(f.Mirror, "/")
+	}
 	var refused *registry.Error
 	switch {
 	case errors.Is(f.Err, registry.ErrClock):
 		return "set this machine's clock, best by NTP; if it is right, tell who runs " + f.Host
 	case f.Hop == registry.HopTLS:
 		return certificateRemedy(f, about)
-	case f.Hop == registry.HopAPI && errors.Is(f.Err, image.ErrNotFound):
+	case f.Hop == registry.HopAPI && (errors.Is(f.Err, image.ErrNotFound) || errors.As(f.Err, &refused) && refused.Status/100 == 3):
 		return "check the host and the port: what answers there may be no registry"
 	case f.Hop == registry.HopToken && f.Details["granted"] != "" && errors.As(f.Err, &refused) && refused.Credential != "":
 		return "the token server has taken the credential: ask for the right to read (pull) this repository, or use another one; it answers so too where the name is wrong"
 	case f.Hop == registry.HopChallenge:
-		return "give a credential that the registry takes in another way, or ask who runs it for Basic or token authentication"
+		return hintAccess(registry.ErrChallenge, about)
 	case f.Hop == registry.HopRanges:
 		return "none is needed: pulls are slower, and start a layer over when its connection is cut; who runs the registry or a cache before it can let Range requests pass"
 	case f.Hop == registry.HopLimit:
@@ -276,7 +279,6 @@ func remedy(f registry.Finding, about circumstances) string {
 	case f.Err == nil:
 		return ""
 	}
-	about.fetching = f.Hop == registry.HopBlob
 	return hint(f.Err, about)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"github.com/davit-cli/davit"
@@ -97,7 +98,7 @@ func hintContent(err error, c circumstances) string {
 		return "" // the error lists what there is
 	case errors.As(err, &foreign):
 		return "--no-foreign writes the image without the layers that have URLs"
-	case errors.Is(err, image.ErrNotFound) && c.fetching:
+	case errors.Is(err, image.ErrNotFound) && (c.fetching || errors.As(err, &refused) && strings.HasPrefix(refused.Step, "get blob")):
 		return "the registry lacks a part of the image: tell who runs it, or push the image again"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		return "check the name and the tag; some registries answer so too where a login is needed"
@@ -107,6 +108,7 @@ func hintContent(err error, c circumstances) string {
 
 // hintAccess is for what the registry refuses.
 func hintAccess(err error, c circumstances) string {
+	var refused *registry.Error
 	switch {
 	case errors.Is(err, registry.ErrBlocked):
 		return "that file blocks it on this machine: ask who keeps it, or change it"
@@ -115,10 +117,15 @@ func hintAccess(err error, c circumstances) string {
 			return "check the path in --authfile; davit login writes a file that is read without it"
 		}
 		return "mend or remove that file or its entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
+	case errors.Is(err, registry.ErrRealm):
+		return "who runs the registry has to name a token server (realm) that is safe to send a credential to"
+	case errors.Is(err, registry.ErrChallenge) && (!errors.As(err, &refused) || refused.Credential == ""):
+		return "davit can meet Basic and Bearer: ask who runs the registry for one of them, and check that what answers is a registry"
+	case elsewhere(err, c) != "" && errors.As(err, &refused) && refused.Status == http.StatusForbidden && !errors.Is(err, image.ErrUnauthorized):
+		return "the registry leads to " + refused.Host + ": check this machine's clock, and ask who runs the registry, or the firewall, why the link is refused"
 	case !errors.Is(err, image.ErrUnauthorized):
 		return ""
 	}
-	var refused *registry.Error
 	switch {
 	case c.login:
 		return "check the user's name and the password or token; where two factors or single sign-on are in use, a token is wanted in place of the password"
@@ -134,8 +141,18 @@ func hintAccess(err error, c circumstances) string {
 	return "log in with " + login + ", or give -u USER with --password-stdin, or --token-stdin; registries answer so too where the name is wrong"
 }
 
+// elsewhere is the host that refused or failed where it is not the registry as
+// it was asked for, but one that it leads to: of the API, of tokens, of layers.
+func elsewhere(err error, c circumstances) string {
+	var failed *registry.Error
+	if !errors.As(err, &failed) || failed.Host == c.registry || c.registry == "" {
+		return ""
+	}
+	return failed.Host
+}
+
 // hintConnection is for registries that cannot be reached or trusted.
-func hintConnection(err error, _ circumstances) string {
+func hintConnection(err error, c circumstances) string {
 	var (
 		otherHost x509.HostnameError
 		invalid   x509.CertificateInvalidError
@@ -163,6 +180,8 @@ func hintConnection(err error, _ circumstances) string {
 		return "trust the CA that signed it with --ca-cert ca.pem, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrTLS):
 		return "check the port; add --plain-http if the registry is meant to be without TLS"
+	case elsewhere(err, c) != "" && (errors.Is(err, registry.ErrUnknownHost) || errors.Is(err, registry.ErrRefused)):
+		return "check that " + elsewhere(err, c) + ", to which " + c.registry + " leads, can be reached from here; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrUnknownHost):
 		return "check the registry's name; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrRefused):

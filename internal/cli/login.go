@@ -106,6 +106,8 @@ func (o *loginOptions) validate(args []string) error {
 		return usagef("--password: a password among the arguments can be read by all users of the machine: use --password-stdin")
 	case o.given("username") && o.username == "":
 		return usagef("--username is empty")
+	case strings.Contains(o.username, ":"):
+		return errPasswordInUsername
 	case o.passwordStdin && o.tokenStdin:
 		return usagef("--password-stdin and --token-stdin both want stdin")
 	case o.passwordStdin && o.username == "":

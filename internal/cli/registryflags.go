@@ -94,6 +94,8 @@ func (f *credentialFlags) validate(registries []string) error {
 	switch {
 	case f.given("username") && f.username == "":
 		return usagef("--username is empty")
+	case strings.Contains(f.username, ":"):
+		return errPasswordInUsername
 	case f.given("authfile") && f.authfile == "":
 		return usagef("--authfile is empty")
 	case f.passwordStdin && f.tokenStdin:
@@ -105,6 +107,9 @@ func (f *credentialFlags) validate(registries []string) error {
 	}
 	return nil
 }
+
+// errPasswordInUsername does not repeat what was given, as curl takes it.
+var errPasswordInUsername = usagef("--username holds a colon, which no user's name does: a password is given with --password-stdin")
 
 // provider looks where the help says that it does (credentialsHelp). It asks
 // for a password where only a user was named.
