@@ -111,7 +111,7 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 		shown.note("%s", o.alias)
 	}
 	p := &prescription{
-		out: s.out, json: o.display.json,
+		out: toReader{s.out}, json: o.display.json,
 		proxyFlag: o.registry.reach.proxy != "",
 		about:     circumstances{registry: o.reference.Registry},
 	}
@@ -122,6 +122,8 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 	switch {
 	case err != nil && interruption(ctx, err) != nil:
 		return err
+	case p.err != nil && interruption(ctx, p.err) != nil:
+		return p.err
 	case err != nil:
 		return fmt.Errorf("a pull of %s would fail: %w", o.reference, err)
 	case p.err != nil:

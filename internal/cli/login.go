@@ -218,7 +218,7 @@ func (o *loginOptions) print(s streams, username, where string) error {
 }
 
 func printLine(w io.Writer, format string, args ...any) error {
-	if _, err := fmt.Fprintln(w, clean(fmt.Sprintf(format, args...))); err != nil {
+	if _, err := fmt.Fprintln(toReader{w}, clean(fmt.Sprintf(format, args...))); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil
