@@ -132,7 +132,7 @@ func hintAccess(err error, c circumstances) string {
 	case errors.As(err, &refused) && refused.Credential != "" && refused.Status == http.StatusForbidden:
 		return "ask for the right to read (pull) this repository, or use another credential"
 	case errors.As(err, &refused) && refused.Credential != "":
-		return "check the user's name and the password or token, and that it may read (pull) this repository"
+		return "check the user's name and the password or token (with two factors it is a token), and that it may read (pull) this repository"
 	}
 	login := "davit login"
 	if c.registry != "docker.io" && c.registry != "" {
