@@ -111,11 +111,13 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 		shown.note("%s", o.alias)
 	}
 	p := &prescription{
-		out: toReader{s.out}, json: o.display.json,
+		out: toReader{s.out}, json: o.display.json, quiet: o.display.quiet,
 		proxyFlag: o.registry.reach.proxy != "",
 		about:     circumstances{registry: o.reference.Registry},
 	}
-	p.heading(o.reference.String())
+	if !o.display.quiet {
+		p.heading(o.reference.String())
+	}
 	err = registry.Diagnose(ctx, o.reference, opts, p.add)
 	p.flush()
 	shown.Close()
@@ -136,6 +138,7 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 type prescription struct {
 	out       io.Writer
 	json      bool
+	quiet     bool // only what is wrong; JSON is for programs, and whole
 	proxyFlag bool // --proxy was given
 	about     circumstances
 
@@ -166,6 +169,9 @@ func (p *prescription) add(f registry.Finding) {
 		}); err != nil && p.err == nil {
 			p.err = err
 		}
+		return
+	}
+	if p.quiet && (f.Status == registry.StatusOK || f.Status == registry.StatusSkipped) {
 		return
 	}
 	if len(p.skipped) > 0 && (f.Status != registry.StatusSkipped || f.Text != p.skipped[0].Text || f.Mirror != p.mirror) {
