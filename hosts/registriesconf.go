@@ -72,7 +72,7 @@ func loadRegistriesConf(p paths) (*registriesConf, error) {
 	conf := &registriesConf{tables: map[string]*table{}, aliases: aliases{}}
 	if path := p.getenv("CONTAINERS_REGISTRIES_CONF"); path != "" {
 		if err := conf.read(path, true); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("CONTAINERS_REGISTRIES_CONF: %w", err)
 		}
 	} else {
 		for _, dir := range append(present(p.userContainers), p.systemContainers...) {
@@ -99,7 +99,7 @@ func loadRegistriesConf(p paths) (*registriesConf, error) {
 	}
 	if path := p.getenv("CONTAINERS_REGISTRIES_CONF_OVERRIDE"); path != "" {
 		if err := conf.read(path, true); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("CONTAINERS_REGISTRIES_CONF_OVERRIDE: %w", err)
 		}
 	}
 	return conf, nil

@@ -345,7 +345,7 @@ func TestMalformedRegistriesConf(t *testing.T) {
 	m := newMachine(t, nil)
 	for _, name := range []string{"CONTAINERS_REGISTRIES_CONF", "CONTAINERS_REGISTRIES_CONF_OVERRIDE"} {
 		m.env = map[string]string{name: m.path("/nowhere.conf")}
-		if _, err := Load(m.environment()); err == nil || !strings.Contains(err.Error(), "nowhere.conf") {
+		if _, err := Load(m.environment()); err == nil || !strings.HasPrefix(err.Error(), name+": ") || !strings.Contains(err.Error(), "nowhere.conf") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -46,12 +46,17 @@ var (
 	// ErrProxyAuth: the proxy wants a user and a password, or others. It stands
 	// beside ErrProxy.
 	ErrProxyAuth = errors.New("proxy refuses the credential")
+	// ErrProxyRefusal: the proxy does not connect us to a host. It comes beside
+	// ErrProxy.
+	ErrProxyRefusal = errors.New("proxy does not connect")
 	// ErrCredential: one is configured, but cannot be had; nothing was sent in
 	// its place.
 	ErrCredential = errors.New("credential not available")
 	// ErrRealm: the token realm that the registry names is one that no
 	// credential, and no request, is sent to.
 	ErrRealm = errors.New("token realm refused")
+	// ErrChallenge: a registry's 401 that offers nothing that we can meet.
+	ErrChallenge = errors.New("no challenge that can be met")
 	// ErrForeignURL: the URL of a foreign layer is one that no request is sent
 	// to.
 	ErrForeignURL = errors.New("foreign layer URL refused")
@@ -149,11 +154,16 @@ func (c *client) refusal(step string, resp *http.Response, at location) error {
 		var scope string
 		e.Credential, e.Refused, scope = at.auth.used()
 		var wanted []string
+		known := false
 		for _, challenge := range parseChallenges(resp.Header) {
 			if challenge.scheme == "bearer" && challenge.params["scope"] != "" {
 				scope = challenge.params["scope"]
 			}
+			known = known || challenge.scheme == "basic" || challenge.scheme == "bearer"
 			wanted = append(wanted, challenge.scheme)
+		}
+		if e.Status == http.StatusUnauthorized && !known {
+			e.causes = append(e.causes, ErrChallenge)
 		}
 		e.Scope = c.public(scope, 200)
 		if e.Message == "" && len(wanted) > 0 {

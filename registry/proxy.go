@@ -262,7 +262,7 @@ func (c *client) proxyFault(u, proxy *url.URL, err error) *fault {
 		if refusal.detail != "" {
 			answer += " (" + c.public(refusal.detail, 100) + ")"
 		}
-		return found(name+" does not connect to "+u.Host+": "+answer, true, mayPass(refusal.status))
+		return found(name+" does not connect to "+u.Host+": "+answer, true, mayPass(refusal.status), ErrProxyRefusal)
 	case err == context.DeadlineExceeded, errors.Is(err, errProxySilent): //nolint:errorlint // other timeouts say that they are this one
 		return found(fmt.Sprintf("%s does not connect to %s within %v", name, u.Host, proxyTimeout), true, true)
 	case operation != nil && operation.Op == "proxyconnect":
@@ -277,7 +277,7 @@ func (c *client) proxyFault(u, proxy *url.URL, err error) *fault {
 		case strings.Contains(text, "no acceptable authentication methods"):
 			return found(name+" "+c.wishes(&proxyRefusal{shown: proxy != nil && proxy.User != nil}), true, false, ErrProxyAuth)
 		default:
-			return found(name+" does not connect to "+u.Host+": "+c.publicFrom(u, strings.TrimPrefix(text, "unknown error "), 200), true, true)
+			return found(name+" does not connect to "+u.Host+": "+c.publicFrom(u, strings.TrimPrefix(text, "unknown error "), 200), true, true, ErrProxyRefusal)
 		}
 	}
 	return nil

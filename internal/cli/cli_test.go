@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -76,12 +77,24 @@ func TestHints(t *testing.T) {
 		{io.ErrUnexpectedEOF, begun, "goes on from there"},
 		{fmt.Errorf("get blob: %w", image.ErrNotFound), begun, "lacks a part of the image"},
 		{fmt.Errorf("get: %w: %w", registry.ErrCertificate, x509.HostnameError{Certificate: new(x509.Certificate)}), other, "registry's name"},
+		{fmt.Errorf("get: %w: %w", registry.ErrCertificate, x509.CertificateInvalidError{Reason: x509.Expired}), other, "renew"},
+		{&image.RetryError{Busy: true, Err: &registry.Error{Status: http.StatusServiceUnavailable}}, hub, "a fault of its own"},
+		{&image.RetryError{Busy: true, Err: &registry.Error{Status: http.StatusTooManyRequests}}, other, "fewer requests"},
 		{fmt.Errorf("mkdir: %w", syscall.ENAMETOOLONG), other, "-o PATH"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), hub, "davit login,"},
 		{fmt.Errorf("x: %w", image.ErrUnauthorized), other, "davit login registry.lan:5000,"},
 		{fmt.Errorf("x: %w", registry.ErrProxy), other, "NO_PROXY"},
 		{fmt.Errorf("x: %w", registry.ErrCredential), other, "credsStore"},
 		{&image.PlatformError{}, other, ""},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry-1.docker.io"}, registry.ErrUnknownHost), hub, "check that registry-1.docker.io, to which docker.io leads"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "cdn.example"}, registry.ErrRefused), other, "check that cdn.example, to which registry.lan:5000 leads"},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry.lan:5000"}, registry.ErrRefused), other, "check the registry's name and port"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "cdn.example", Status: 403}, nil), other, "leads to cdn.example"},
+		{because(registry.Error{Step: "get blob a@sha256:0", Host: "registry.lan:5000", Status: 404}, image.ErrNotFound), other, "lacks a part"},
+		{because(registry.Error{Step: "get manifest a:1", Host: "registry.lan:5000", Status: 404}, image.ErrNotFound), other, "check the name and the tag"},
+		{because(registry.Error{Host: "registry.lan:5000", Status: 401}, fmt.Errorf("%w: %w", image.ErrUnauthorized, registry.ErrChallenge)), other, "Basic and Bearer"},
+		{because(registry.Error{Host: "registry.lan:5000", Status: 401, Credential: "--username"}, fmt.Errorf("%w: %w", image.ErrUnauthorized, registry.ErrChallenge)), other, "user's name"},
+		{because(registry.Error{Host: "tokens.lan"}, registry.ErrRealm), other, "token server"},
 	} {
 		got := hint(test.err, test.c)
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
@@ -90,6 +103,27 @@ func TestHints(t *testing.T) {
 	}
 	if got := hint(errors.New("x"), stream); strings.Contains(got, "goes on") {
 		t.Errorf("a stream does not go on: %q", got)
+	}
+}
+
+// because is a failure of a registry with what it is besides.
+func because(e registry.Error, cause error) error {
+	if cause == nil {
+		return &e
+	}
+	return fmt.Errorf("%w: %w", &e, cause)
+}
+
+// A token that grants nothing was given for a credential that is right, or for none.
+func TestRemedyOfTokenWithoutScope(t *testing.T) {
+	for credential, want := range map[string]string{"--username": "ask for the right", "": "log in with"} {
+		f := registry.Finding{
+			Hop: registry.HopToken, Status: registry.StatusFault, Details: map[string]string{"granted": "nothing"},
+			Err: fmt.Errorf("x: %w: %w", &registry.Error{Status: http.StatusUnauthorized, Credential: credential}, image.ErrUnauthorized),
+		}
+		if got := remedy(f, circumstances{registry: "registry.lan"}); !strings.Contains(got, want) {
+			t.Errorf("credential %q: %q, want %q", credential, got, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit/hosts"
+	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -81,6 +82,9 @@ func (o *doctorOptions) validate(args []string) error {
 		return usagef("which image? such as: davit doctor alpine")
 	case 1:
 	default:
+		if err := o.registry.reach.misplaced(args); err != nil {
+			return err
+		}
 		return usagef("one image at a time, but there are %d", len(args))
 	}
 	config, err := hosts.Load(hosts.Environment{})
@@ -107,17 +111,21 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 		shown.note("%s", o.alias)
 	}
 	p := &prescription{
-		out: s.out, json: o.display.json,
+		out: toReader{s.out}, json: o.display.json, quiet: o.display.quiet,
 		proxyFlag: o.registry.reach.proxy != "",
 		about:     circumstances{registry: o.reference.Registry},
 	}
-	p.heading(o.reference.String())
+	if !o.display.quiet {
+		p.heading(o.reference.String())
+	}
 	err = registry.Diagnose(ctx, o.reference, opts, p.add)
 	p.flush()
 	shown.Close()
 	switch {
 	case err != nil && interruption(ctx, err) != nil:
 		return err
+	case p.err != nil && interruption(ctx, p.err) != nil:
+		return p.err
 	case err != nil:
 		return fmt.Errorf("a pull of %s would fail: %w", o.reference, err)
 	case p.err != nil:
@@ -130,6 +138,7 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 type prescription struct {
 	out       io.Writer
 	json      bool
+	quiet     bool // only what is wrong; JSON is for programs, and whole
 	proxyFlag bool // --proxy was given
 	about     circumstances
 
@@ -162,12 +171,19 @@ func (p *prescription) add(f registry.Finding) {
 		}
 		return
 	}
+	if p.quiet && (f.Status == registry.StatusOK || f.Status == registry.StatusSkipped) {
+		return
+	}
 	if len(p.skipped) > 0 && (f.Status != registry.StatusSkipped || f.Text != p.skipped[0].Text || f.Mirror != p.mirror) {
 		p.flush()
 	}
 	if f.Mirror != p.mirror {
 		p.mirror = f.Mirror
-		p.heading("mirror " + line(f.Mirror))
+		if f.Mirror == "" {
+			p.heading("together")
+		} else {
+			p.heading("mirror " + line(f.Mirror))
+		}
 	}
 	if f.Status == registry.StatusSkipped {
 		p.skipped = append(p.skipped, f)
@@ -249,13 +265,21 @@ func remedy(f registry.Finding, about circumstances) string {
 	if f.Status != registry.StatusFault && f.Status != registry.StatusWarning {
 		return ""
 	}
+	if f.Mirror != "" {
+		about.registry, _, _ = strings.Cut(f.Mirror, "/")
+	}
+	var refused *registry.Error
 	switch {
 	case errors.Is(f.Err, registry.ErrClock):
 		return "set this machine's clock, best by NTP; if it is right, tell who runs " + f.Host
 	case f.Hop == registry.HopTLS:
 		return certificateRemedy(f, about)
+	case f.Hop == registry.HopAPI && (errors.Is(f.Err, image.ErrNotFound) || errors.As(f.Err, &refused) && refused.Status/100 == 3):
+		return "check the host and the port: what answers there may be no registry"
+	case f.Hop == registry.HopToken && f.Details["granted"] != "" && errors.As(f.Err, &refused) && refused.Credential != "":
+		return "the token server has taken the credential: ask for the right to read (pull) this repository, or use another one; it answers so too where the name is wrong"
 	case f.Hop == registry.HopChallenge:
-		return "give a credential that the registry takes in another way, or ask who runs it for Basic or token authentication"
+		return hintAccess(registry.ErrChallenge, about)
 	case f.Hop == registry.HopRanges:
 		return "none is needed: pulls are slower, and start a layer over when its connection is cut; who runs the registry or a cache before it can let Range requests pass"
 	case f.Hop == registry.HopLimit:
@@ -263,16 +287,12 @@ func remedy(f registry.Finding, about circumstances) string {
 	case f.Err == nil:
 		return ""
 	}
-	about.fetching = f.Hop == registry.HopBlob
 	return hint(f.Err, about)
 }
 
 // certificateRemedy is what to do about a server's certificate.
 func certificateRemedy(f registry.Finding, about circumstances) string {
-	var (
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-	)
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case f.Err == nil && f.Details["days_left"] != "":
 		return "who runs " + f.Host + " has to renew the certificate"
@@ -282,8 +302,6 @@ func certificateRemedy(f registry.Finding, about circumstances) string {
 		return trust(f.Host, about)
 	case errors.Is(f.Err, registry.ErrClientCertificate) && runtime.GOOS == "linux":
 		return "--cert FILE and --key FILE, or save them as client.cert and client.key in /etc/docker/certs.d/" + f.Host
-	case errors.As(f.Err, &invalid) && invalid.Reason == x509.Expired:
-		return "set this machine's clock if it is wrong; else who runs " + f.Host + " has to renew the certificate"
 	case f.Err != nil:
 		return hint(f.Err, about)
 	}

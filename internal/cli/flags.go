@@ -190,7 +190,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 // printJSON prints v in one line.
 func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(toReader{w})
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("print the result: %w", err)

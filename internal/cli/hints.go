@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"github.com/davit-cli/davit"
@@ -97,7 +98,7 @@ func hintContent(err error, c circumstances) string {
 		return "" // the error lists what there is
 	case errors.As(err, &foreign):
 		return "--no-foreign writes the image without the layers that have URLs"
-	case errors.Is(err, image.ErrNotFound) && c.fetching:
+	case errors.Is(err, image.ErrNotFound) && (c.fetching || errors.As(err, &refused) && strings.HasPrefix(refused.Step, "get blob")):
 		return "the registry lacks a part of the image: tell who runs it, or push the image again"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		return "check the name and the tag; some registries answer so too where a login is needed"
@@ -107,22 +108,31 @@ func hintContent(err error, c circumstances) string {
 
 // hintAccess is for what the registry refuses.
 func hintAccess(err error, c circumstances) string {
+	var refused *registry.Error
 	switch {
 	case errors.Is(err, registry.ErrBlocked):
 		return "that file blocks it on this machine: ask who keeps it, or change it"
 	case errors.Is(err, registry.ErrCredential):
-		return "mend or remove that entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
+		if errors.Is(err, fs.ErrNotExist) {
+			return "check the path in --authfile; davit login writes a file that is read without it"
+		}
+		return "mend or remove that file or its entry (auths, credsStore or credHelpers), or give -u USER with --password-stdin"
+	case errors.Is(err, registry.ErrRealm):
+		return "who runs the registry has to name a token server (realm) that is safe to send a credential to"
+	case errors.Is(err, registry.ErrChallenge) && (!errors.As(err, &refused) || refused.Credential == ""):
+		return "davit can meet Basic and Bearer: ask who runs the registry for one of them, and check that what answers is a registry"
+	case elsewhere(err, c) != "" && errors.As(err, &refused) && refused.Status == http.StatusForbidden && !errors.Is(err, image.ErrUnauthorized):
+		return "the registry leads to " + refused.Host + ": check this machine's clock, and ask who runs the registry, or the firewall, why the link is refused"
 	case !errors.Is(err, image.ErrUnauthorized):
 		return ""
 	}
-	var refused *registry.Error
 	switch {
 	case c.login:
 		return "check the user's name and the password or token; where two factors or single sign-on are in use, a token is wanted in place of the password"
 	case errors.As(err, &refused) && refused.Credential != "" && refused.Status == http.StatusForbidden:
 		return "ask for the right to read (pull) this repository, or use another credential"
 	case errors.As(err, &refused) && refused.Credential != "":
-		return "check the user's name and the password or token, and that it may read (pull) this repository"
+		return "check the user's name and the password or token (with two factors it is a token), and that it may read (pull) this repository"
 	}
 	login := "davit login"
 	if c.registry != "docker.io" && c.registry != "" {
@@ -131,14 +141,29 @@ func hintAccess(err error, c circumstances) string {
 	return "log in with " + login + ", or give -u USER with --password-stdin, or --token-stdin; registries answer so too where the name is wrong"
 }
 
+// elsewhere is the host that refused or failed where it is not the registry as
+// it was asked for, but one that it leads to: of the API, of tokens, of layers.
+func elsewhere(err error, c circumstances) string {
+	var failed *registry.Error
+	if !errors.As(err, &failed) || failed.Host == c.registry || c.registry == "" {
+		return ""
+	}
+	return failed.Host
+}
+
 // hintConnection is for registries that cannot be reached or trusted.
-func hintConnection(err error, _ circumstances) string {
-	var otherHost x509.HostnameError
+func hintConnection(err error, c circumstances) string {
+	var (
+		otherHost x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
 	switch {
 	case errors.Is(err, registry.ErrCertificateFile):
-		return "check the file: PEM, readable, and a key without a passphrase (openssl pkey -in KEY -out NEW removes one)"
+		return "check the file: PEM, readable, and a key without a passphrase (openssl pkey -in KEY -out NEW removes one); --key names a key that is not in the file of --cert"
 	case errors.Is(err, registry.ErrProxyAuth):
 		return "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT, or so in HTTPS_PROXY, which other users of the machine cannot see"
+	case errors.Is(err, registry.ErrProxyRefusal):
+		return "check the registry's name, and ask who runs the proxy whether it lets through to it; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrProxy):
 		return "check --proxy, or HTTPS_PROXY and HTTP_PROXY; hosts to reach without a proxy stand in NO_PROXY"
 	case errors.Is(err, registry.ErrPlainHTTP):
@@ -149,10 +174,14 @@ func hintConnection(err error, _ circumstances) string {
 		return "give a certificate that the server knows with --cert FILE and --key FILE, or put client.cert and client.key into certs.d, as for docker"
 	case errors.As(err, &otherHost):
 		return "check the registry's name against those that its certificate is for, or accept any certificate with --insecure"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "set this machine's clock if it is wrong; else who runs the registry has to renew the certificate, and --insecure accepts any until then"
 	case errors.Is(err, registry.ErrCertificate):
 		return "trust the CA that signed it with --ca-cert ca.pem, or accept any certificate with --insecure"
 	case errors.Is(err, registry.ErrTLS):
 		return "check the port; add --plain-http if the registry is meant to be without TLS"
+	case elsewhere(err, c) != "" && (errors.Is(err, registry.ErrUnknownHost) || errors.Is(err, registry.ErrRefused)):
+		return "check that " + elsewhere(err, c) + ", to which " + c.registry + " leads, can be reached from here; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrUnknownHost):
 		return "check the registry's name; behind a proxy, set HTTPS_PROXY or give --proxy"
 	case errors.Is(err, registry.ErrRefused):
@@ -190,12 +219,15 @@ func hintAgain(err error, c circumstances) string {
 	var (
 		network net.Error
 		retry   *image.RetryError
+		refused *registry.Error
 	)
 	again := "run the same command again"
 	if c.resumable && c.fetching {
 		again = goesOn
 	}
 	switch {
+	case errors.As(err, &retry) && errors.As(err, &refused) && refused.Status >= http.StatusInternalServerError:
+		return "the server has a fault of its own, or is overloaded: wait; then " + again
 	case errors.As(err, &retry) && retry.Busy && c.registry == "docker.io":
 		return "Docker Hub limits pulls: log in with davit login for more, or wait; then " + again
 	case errors.As(err, &retry) && retry.Busy:

@@ -106,6 +106,8 @@ func (o *loginOptions) validate(args []string) error {
 		return usagef("--password: a password among the arguments can be read by all users of the machine: use --password-stdin")
 	case o.given("username") && o.username == "":
 		return usagef("--username is empty")
+	case strings.Contains(o.username, ":"):
+		return errPasswordInUsername
 	case o.passwordStdin && o.tokenStdin:
 		return usagef("--password-stdin and --token-stdin both want stdin")
 	case o.passwordStdin && o.username == "":
@@ -161,11 +163,12 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 		return err
 	}
 	if where == store.Path() {
-		shown.note("it stands in %s unencrypted; a credential helper (credsStore there) keeps it safer", where)
+		shown.note("%s holds the credential unencrypted; a credential helper (credsStore there) keeps it safer", where)
 	}
 	if found, err := everywhere()(ctx, o.at.Registry, ""); err == nil && found.Source != where {
 		shown.warn("davit pull will use the credential from %s, which goes before this one", found.Source)
 	}
+	shown.Close()
 	return o.print(s, checked.Credential.Username, where)
 }
 
@@ -215,7 +218,7 @@ func (o *loginOptions) print(s streams, username, where string) error {
 }
 
 func printLine(w io.Writer, format string, args ...any) error {
-	if _, err := fmt.Fprintln(w, clean(fmt.Sprintf(format, args...))); err != nil {
+	if _, err := fmt.Fprintln(toReader{w}, clean(fmt.Sprintf(format, args...))); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil
@@ -269,8 +272,9 @@ func (o *logoutOptions) run(ctx context.Context, s streams) error {
 	if err == nil && !left.Anonymous() {
 		shown.warn("%s still has a credential for %s: podman logout removes Podman's", left.Source, o.at.Registry)
 	}
+	shown.Close()
 	if o.display.json {
-		return printJSON(s.out, logoutResult{o.at.Registry, from})
+		return printJSON(s.out, logoutResult{o.at.Registry, append([]string{}, from...)})
 	}
 	if len(from) == 0 {
 		return printLine(s.out, "no credential was stored for %s", o.at.Registry)

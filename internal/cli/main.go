@@ -87,7 +87,27 @@ func flagError(err error) error {
 		}
 		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), why)
 	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if ours := flagsOfOthers[unknown.GetSpecifiedName()]; ours != "" {
+			return usagef("unknown flag --%s: %s", unknown.GetSpecifiedName(), ours)
+		}
+	}
 	return usageError{err}
+}
+
+// flagsOfOthers are flags of docker, podman, skopeo, crane and ctr that people
+// know by heart, and what does the same here.
+var flagsOfOthers = map[string]string{
+	"all-platforms": "-p all takes all platforms",
+	"arch":          "-p OS/ARCH chooses a platform",
+	"os":            "-p OS/ARCH chooses a platform",
+	"cert-dir":      "--ca-cert, --cert and --key name the files; certs.d is read by itself",
+	"creds":         "a password among the arguments can be read by all users of the machine: use -u USER with --password-stdin",
+	"password":      "a password among the arguments can be read by all users of the machine: use -u USER with --password-stdin",
+	"http-proxy":    "--proxy URL names a proxy",
+	"tls-verify":    "--insecure accepts any certificate, --plain-http speaks HTTP",
+	"skip-verify":   "--insecure accepts any certificate, --plain-http speaks HTTP",
 }
 
 func unknownCommand(root *cobra.Command, name string) error {

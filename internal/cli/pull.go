@@ -184,6 +184,9 @@ func (o *pullOptions) parse() error {
 	if err != nil {
 		return err
 	}
+	if err := o.registry.reach.misplaced(o.names); err != nil {
+		return err
+	}
 	for i, name := range o.names {
 		r, meant, err := parseName(config, name)
 		if err != nil {

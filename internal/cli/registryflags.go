@@ -94,6 +94,8 @@ func (f *credentialFlags) validate(registries []string) error {
 	switch {
 	case f.given("username") && f.username == "":
 		return usagef("--username is empty")
+	case strings.Contains(f.username, ":"):
+		return errPasswordInUsername
 	case f.given("authfile") && f.authfile == "":
 		return usagef("--authfile is empty")
 	case f.passwordStdin && f.tokenStdin:
@@ -105,6 +107,9 @@ func (f *credentialFlags) validate(registries []string) error {
 	}
 	return nil
 }
+
+// errPasswordInUsername does not repeat what was given, as curl takes it.
+var errPasswordInUsername = usagef("--username holds a colon, which no user's name does: a password is given with --password-stdin")
 
 // provider looks where the help says that it does (credentialsHelp). It asks
 // for a password where only a user was named.
@@ -181,8 +186,8 @@ func (f *hostFlags) addWithoutMirrors(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.caCerts, "ca-cert", nil, "`FILE` of CAs to trust beside the system's (PEM); repeatable")
 	flags.StringVar(&f.cert, "cert", "", "`FILE` of a client certificate for the registry (PEM)")
 	flags.StringVar(&f.key, "key", "", "`FILE` of its private key (default: the file of --cert)")
-	flags.Var(&f.insecure, "insecure", "accept any certificate, of the registry or of `HOST`; repeatable")
-	flags.Var(&f.plainHTTP, "plain-http", "speak HTTP, to the registry or `HOST`; repeatable (on loopback that is found out)")
+	flags.Var(&f.insecure, "insecure", "accept any certificate, of the registry or of HOST``; repeatable")
+	flags.Var(&f.plainHTTP, "plain-http", "speak HTTP, to the registry or HOST``; repeatable (on loopback that is found out)")
 	for _, flag := range []string{"insecure", "plain-http"} {
 		flags.Lookup(flag).NoOptDefVal = theRegistry
 	}
@@ -216,7 +221,23 @@ func (f *hostFlags) validate(references []ref.Reference) error {
 	}
 	if f.proxy != "" {
 		if _, err := registry.ProxyURL(f.proxy, ""); err != nil {
-			return usagef("--proxy: %w", err)
+			return usagef("--proxy: %s", strings.TrimPrefix(err.Error(), registry.ErrProxy.Error()+": "))
+		}
+	}
+	return nil
+}
+
+// misplaced finds an argument that was meant as the value of --insecure or
+// --plain-http, which stand alone or with "=": a registry without an image.
+func (f *hostFlags) misplaced(names []string) error {
+	for _, flag := range []string{"insecure", "plain-http"} {
+		list := map[string]hostList{"insecure": f.insecure, "plain-http": f.plainHTTP}[flag]
+		for i, name := range names {
+			host := func(other string) bool { return strings.HasPrefix(other, name+"/") }
+			_, err := ref.Parse(name)
+			if list.registry && !strings.Contains(name, "/") && (err != nil && len(names) > 1 || slices.ContainsFunc(slices.Delete(slices.Clone(names), i, i+1), host)) {
+				return usagef("%q is no image; a host for --%s is written --%s=%s", name, flag, flag, name)
+			}
 		}
 	}
 	return nil
@@ -263,8 +284,9 @@ func (f *hostFlags) proxyFunc() (func(*http.Request) (*url.URL, error), error) {
 
 func userAgent() string { return "davit/" + currentBuild().Version }
 
-// theRegistry stands for the images' registries in a hostList.
-const theRegistry = "registry"
+// theRegistry stands for the images' registries in a hostList. The help shows it
+// as the value that may be left out: --insecure[=HOST].
+const theRegistry = "HOST"
 
 // hostList is a flag's value: the images' registries where the flag stands
 // alone, and hosts that it names.

@@ -7,7 +7,8 @@ const credentialsHelp = `Credentials, the first that there is of:
   2. DAVIT_USERNAME with DAVIT_PASSWORD, or DAVIT_TOKEN; where DAVIT_REGISTRY is
      set for that registry alone
   3. in a GitLab job CI_REGISTRY_USER with CI_REGISTRY_PASSWORD, or CI_JOB_TOKEN,
-     for the registry CI_REGISTRY alone
+     for the registry CI_REGISTRY alone; CI_DEPENDENCY_PROXY_USER and _PASSWORD
+     for CI_DEPENDENCY_PROXY_SERVER
   4. --authfile or REGISTRY_AUTH_FILE, as podman login writes it
   5. config.json in DOCKER_CONFIG (~/.docker), as docker login and davit login
      write it, and the credential helpers that it names

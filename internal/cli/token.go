@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -23,6 +24,7 @@ type tokenOptions struct {
 	registry registryFlags
 	display  displayFlags
 	at       ref.Reference
+	alias    *alias // that it was
 }
 
 func newToken(s streams) *cobra.Command {
@@ -50,12 +52,18 @@ func newToken(s streams) *cobra.Command {
 }
 
 func (o *tokenOptions) validate(args []string) error {
+	if err := o.registry.reach.misplaced(args); err != nil {
+		return err
+	}
 	if len(args) != 1 {
 		return usagef("token takes one image, such as: davit token alpine")
 	}
-	var err error
-	if o.at, err = ref.Parse(args[0]); err != nil {
-		return usageError{err}
+	config, err := hosts.Load(hosts.Environment{})
+	if err != nil {
+		return err
+	}
+	if o.at, o.alias, err = parseName(config, args[0]); err != nil {
+		return err
 	}
 	if err := o.display.validate(); err != nil {
 		return err
@@ -71,6 +79,9 @@ func (o *tokenOptions) run(ctx context.Context, s streams) error {
 	shown := o.display.open(s.err)
 	defer shown.Close()
 	opts.Events, opts.Trace = shown.events, shown.trace
+	if o.alias != nil {
+		shown.note("%s", o.alias)
+	}
 	session := registry.NewSession(opts)
 	defer func() { _ = session.Close() }()
 	token, err := fetchToken(ctx, session, o.at)

@@ -77,8 +77,7 @@ func newVersion(s streams) *cobra.Command {
 			if asJSON {
 				return printJSON(s.out, currentBuild())
 			}
-			_, err := fmt.Fprintf(s.out, "davit %s\n", currentBuild().line())
-			return err
+			return printLine(s.out, "davit %s", currentBuild().line())
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
