@@ -13,6 +13,7 @@ import (
 
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/flight"
 )
 
 // maxJoined is for how many repositories one token is asked, at most.
@@ -23,7 +24,7 @@ const maxJoined = 32
 type account struct {
 	client     *client
 	credential credential.Credential
-	exchanges  flights[exchanged]
+	exchanges  flight.Group[exchanged]
 
 	announced sync.Once
 
@@ -112,7 +113,7 @@ func (acc *account) token(ctx context.Context, a *authorizer, c challenge, m man
 		for _, p := range peers {
 			keys = append(keys, p.key)
 		}
-		got, err := acc.exchanges.doAll(ctx, keys, func(ctx context.Context, keys []string) (exchanged, error) {
+		got, err := acc.exchanges.DoAll(ctx, keys, func(ctx context.Context, keys []string) (exchanged, error) {
 			if t, ok := acc.cached(key, rejected); ok {
 				return exchanged{t, []string{key}}, nil // another exchange has just ended
 			}
