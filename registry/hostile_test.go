@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/registrytest"
 	"github.com/davit-cli/davit/ref"
@@ -228,6 +229,23 @@ func TestTagsThatNeverEnd(t *testing.T) {
 		}
 		if strings.Contains(test.says, "larger") && !errors.Is(err, image.ErrVerification) {
 			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A credential that no header takes is in no message about that.
+func TestCredentialThatFitsNoHeader(t *testing.T) {
+	for _, secret := range []string{"s3cret\x1bcanary", "s3cret\ncanary", "s3cret-\u009bcanary"} {
+		for _, c := range []credential.Credential{{RegistryToken: secret}, {Token: secret}, {Username: "me", Password: secret}, {IdentityToken: secret}} {
+			server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+				w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=\"http://%s/token\"", req.Host))
+				w.WriteHeader(http.StatusUnauthorized)
+			})
+			var trace lines
+			_, err := open(t, server, Options{Credentials: credentialGiven(c), Trace: trace.add, Retries: -1}).Manifest(t.Context(), "v1")
+			if err == nil || strings.Contains(err.Error()+trace.String(), "canary") {
+				t.Errorf("%q: %v\n%s", secret, err, trace.String())
+			}
 		}
 	}
 }
