@@ -16,8 +16,13 @@ import (
 	"github.com/davit-cli/davit/internal/flight"
 )
 
-// maxJoined is for how many repositories one token is asked, at most.
-const maxJoined = 32
+const (
+	// maxJoined is for how many repositories one token is asked, at most.
+	maxJoined = 32
+	// maxTokens is about how many are kept: a registry may want one for another
+	// scope each time.
+	maxTokens = 1000
+)
 
 // account is a credential, or none, as one host knows it: all repositories
 // there that the provider gave it for share its tokens.
@@ -207,6 +212,9 @@ func (acc *account) renew(ctx context.Context, a *authorizer, c challenge, m man
 	t.joint = len(peers) > 0
 	acc.client.session.secrets.learnToken(t.value)
 	acc.mu.Lock()
+	if len(acc.tokens) >= maxTokens {
+		clear(acc.tokens)
+	}
 	for _, key := range keys {
 		acc.tokens[key] = t
 	}
