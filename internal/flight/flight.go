@@ -24,7 +24,8 @@ type flight[T any] struct {
 
 // Do returns what fn gives: a call of it that is under way for key, or a new
 // one. fn's context ends only when nobody waits any more, so that no caller is
-// hurt by another's cancellation.
+// hurt by another's cancellation; and whoever leaves last waits for the call's
+// end, so that it does not outlive the program, a helper's process for one.
 func (f *Group[T]) Do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
 	return f.DoAll(ctx, []string{key}, func(ctx context.Context, _ []string) (T, error) { return fn(ctx) })
 }
@@ -49,11 +50,16 @@ func (f *Group[T]) DoAll(ctx context.Context, keys []string, fn func(ctx context
 		return fl.value, fl.err
 	case <-ctx.Done():
 		f.mu.Lock()
-		if fl.waiting--; fl.waiting == 0 {
+		fl.waiting--
+		last := fl.waiting == 0
+		if last {
 			f.forget(fl)
 			fl.cancel()
 		}
 		f.mu.Unlock()
+		if last {
+			<-fl.done
+		}
 		return none, context.Cause(ctx)
 	}
 }
