@@ -254,6 +254,35 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// Without DAVIT_REGISTRY it is for the registries that a command is about, and
+// not for mirrors of theirs.
+func TestEnvironmentForRegistries(t *testing.T) {
+	set := []string{UsernameVariable, "u", PasswordVariable, canary}
+	for _, test := range []struct {
+		registry   string // DAVIT_REGISTRY
+		registries []string
+		asked      string
+		want       bool
+	}{
+		{"", []string{"example.com", "docker.io"}, "example.com", true},
+		{"", []string{"example.com", "docker.io"}, "index.docker.io", true},
+		{"", []string{"example.com"}, "mirror.example.com", false},
+		{"", []string{"example.com"}, "example.com:5000", false},
+		{"mirror.example.com", []string{"example.com"}, "mirror.example.com", true},
+		{"mirror.example.com", []string{"example.com"}, "example.com", false},
+		{"", nil, "mirror.example.com", true},
+	} {
+		c, err := Environment(environ(append(set, RegistryVariable, test.registry)...), test.registries...)(t.Context(), test.asked, "app")
+		if err != nil || c.Anonymous() == test.want {
+			t.Errorf("%+v: got %v, %v", test, c, err)
+		}
+	}
+	// Half a credential is no fault of a mirror's.
+	if c, err := Environment(environ(UsernameVariable, "u"), "example.com")(t.Context(), "mirror.example.com", "app"); err != nil || !c.Anonymous() {
+		t.Errorf("half a credential: got %v, %v", c, err)
+	}
+}
+
 func TestChain(t *testing.T) {
 	none := Given("", "", "", "")
 	bad := errors.New("bad")

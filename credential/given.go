@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 )
 
 // Given provides a credential that was given for this command, from source
@@ -41,14 +42,19 @@ const (
 
 // Environment provides what DAVIT_USERNAME and DAVIT_PASSWORD hold, or
 // DAVIT_TOKEN, with DAVIT_USERNAME where the kind of token has a user name: for
-// the registry DAVIT_REGISTRY alone where that is set. A name and a password
-// without each other, and a password beside a token, are errors. The variables
-// are read at each call, through getenv; nil is os.Getenv.
-func Environment(getenv func(string) string) Provider {
+// the registry DAVIT_REGISTRY alone where that is set, else for registries alone,
+// or for whichever asks, mirrors as well, where none are given. A name and a
+// password without each other, and a password beside a token, are errors. The
+// variables are read at each call, through getenv; nil is os.Getenv.
+func Environment(getenv func(string) string, registries ...string) Provider {
 	if getenv == nil {
 		getenv = os.Getenv
 	}
 	return func(ctx context.Context, asked, repository string) (Credential, error) {
+		isAsked := func(registry string) bool { return hostOf(registry) == hostOf(asked) }
+		if getenv(RegistryVariable) == "" && len(registries) > 0 && !slices.ContainsFunc(registries, isAsked) {
+			return Credential{}, nil
+		}
 		username, password, token := getenv(UsernameVariable), getenv(PasswordVariable), getenv(TokenVariable)
 		all := Credential{Username: username, Password: password, Token: token}
 		c, err := given(all, getenv(RegistryVariable))(ctx, asked, repository)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/davit-cli/davit/internal/flight"
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
@@ -36,29 +37,36 @@ var errNotKnown = errors.New(noCredential)
 
 // answers are what helpers have given, by helper and address: many repositories
 // of a registry ask for the same, and some helpers ask a person. The zero value
-// works; errors are not kept.
+// works; errors are for those who wait for them, and are not kept.
 type answers struct {
+	asking flight.Group[Credential]
+
 	mu    sync.Mutex
-	given map[[2]string]Credential
+	given map[string]Credential
 }
 
 // get is getFromHelper, asked once. Callers that come meanwhile wait.
 func (a *answers) get(ctx context.Context, suffix, address string) (Credential, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	key := [2]string{suffix, address}
-	if known, ok := a.given[key]; ok {
-		return known, nil
-	}
-	found, err := getFromHelper(ctx, suffix, address)
-	if err != nil {
-		return Credential{}, err
-	}
-	if a.given == nil {
-		a.given = map[[2]string]Credential{}
-	}
-	a.given[key] = found
-	return found, nil
+	key := suffix + "\n" + address
+	return a.asking.Do(ctx, key, func(ctx context.Context) (Credential, error) {
+		a.mu.Lock()
+		known, ok := a.given[key]
+		a.mu.Unlock()
+		if ok {
+			return known, nil
+		}
+		found, err := getFromHelper(ctx, suffix, address)
+		if err != nil {
+			return Credential{}, err
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.given == nil {
+			a.given = map[string]Credential{}
+		}
+		a.given[key] = found
+		return found, nil
+	})
 }
 
 // getFromHelper asks docker-credential-<suffix> for address's credential. What

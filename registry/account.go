@@ -13,17 +13,23 @@ import (
 
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/flight"
 )
 
-// maxJoined is for how many repositories one token is asked, at most.
-const maxJoined = 32
+const (
+	// maxJoined is for how many repositories one token is asked, at most.
+	maxJoined = 32
+	// maxTokens is about how many are kept: a registry may want one for another
+	// scope each time.
+	maxTokens = 1000
+)
 
 // account is a credential, or none, as one host knows it: all repositories
 // there that the provider gave it for share its tokens.
 type account struct {
 	client     *client
 	credential credential.Credential
-	exchanges  flights[exchanged]
+	exchanges  flight.Group[exchanged]
 
 	announced sync.Once
 
@@ -112,7 +118,7 @@ func (acc *account) token(ctx context.Context, a *authorizer, c challenge, m man
 		for _, p := range peers {
 			keys = append(keys, p.key)
 		}
-		got, err := acc.exchanges.doAll(ctx, keys, func(ctx context.Context, keys []string) (exchanged, error) {
+		got, err := acc.exchanges.DoAll(ctx, keys, func(ctx context.Context, keys []string) (exchanged, error) {
 			if t, ok := acc.cached(key, rejected); ok {
 				return exchanged{t, []string{key}}, nil // another exchange has just ended
 			}
@@ -206,6 +212,9 @@ func (acc *account) renew(ctx context.Context, a *authorizer, c challenge, m man
 	t.joint = len(peers) > 0
 	acc.client.session.secrets.learnToken(t.value)
 	acc.mu.Lock()
+	if len(acc.tokens) >= maxTokens {
+		clear(acc.tokens)
+	}
 	for _, key := range keys {
 		acc.tokens[key] = t
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/davit-cli/davit/credential"
+	"github.com/davit-cli/davit/internal/flight"
 )
 
 // authorizer answers a registry's challenges for one repository. What it has
@@ -18,7 +19,7 @@ type authorizer struct {
 	repository string // empty: the registry itself
 	strict     bool   // a stored credential that is refused is an error, as a given one is
 
-	lookups flights[*account]
+	lookups flight.Group[*account]
 
 	mu      sync.Mutex
 	account *account        // nil: not looked for yet
@@ -243,7 +244,7 @@ func (a *authorizer) find(ctx context.Context) (*account, error) {
 	if acc := known(); acc != nil {
 		return acc, nil
 	}
-	return a.lookups.do(ctx, "", func(ctx context.Context) (*account, error) {
+	return a.lookups.Do(ctx, "", func(ctx context.Context) (*account, error) {
 		if acc := known(); acc != nil {
 			return acc, nil
 		}

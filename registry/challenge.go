@@ -25,8 +25,10 @@ func (c challenge) withScope(scope string) challenge {
 	return c
 }
 
-// maxChallenges is how many are looked at.
-const maxChallenges = 16
+const (
+	maxChallenges   = 16       // that are looked at
+	maxChallengeLen = 16 << 10 // bytes of a header that is: tokens are kept by what they are for
+)
 
 // parseChallenges reads all challenges of all WWW-Authenticate headers, in
 // order. It takes what registries write against the grammar (values without
@@ -34,6 +36,9 @@ const maxChallenges = 16
 func parseChallenges(header http.Header) []challenge {
 	var found []challenge
 	for _, value := range header.Values("WWW-Authenticate") {
+		if len(value) > maxChallengeLen {
+			continue
+		}
 		s := scanner{value}
 		for len(found) < maxChallenges {
 			c, ok := s.challenge()

@@ -181,20 +181,25 @@ func (c *client) send(step string, req *http.Request, transport http.RoundTrippe
 // sendToRegistry is send, for URLs on the registry: it finds out which scheme
 // the registry speaks where that is open, and notes where it was reached.
 func (c *client) sendToRegistry(step string, req *http.Request) (*http.Response, error) {
-	if c.transports.direct(req.URL) {
-		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-			GotConn: func(info httptrace.GotConnInfo) {
-				if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok {
-					address := tcp.AddrPort().Addr().Unmap()
-					c.address.Store(&address)
-				}
-			},
-		}))
-	}
 	direct := c.transports.direct(withScheme(req, "https").URL) && c.transports.direct(withScheme(req, "http").URL)
 	return c.scheme.settle(req, direct, func(req *http.Request) (*http.Response, error) {
+		if c.transports.direct(req.URL) {
+			req = c.noteAddress(req)
+		}
 		return c.send(step, req, c.transports.to(req.URL))
 	})
+}
+
+// noteAddress is req, which notes where it reaches the registry.
+func (c *client) noteAddress(req *http.Request) *http.Request {
+	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if tcp, ok := info.Conn.RemoteAddr().(*net.TCPAddr); ok {
+				address := tcp.AddrPort().Addr().Unmap()
+				c.address.Store(&address)
+			}
+		},
+	}))
 }
 
 func isRedirect(resp *http.Response) bool {

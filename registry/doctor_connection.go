@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -40,7 +39,7 @@ func (e *examination) connection(t *trip, err error) (failed bool) {
 		return false
 	}
 	l := leg{trip: t, err: err}
-	l.via, l.proxyErr = e.client.proxyFor(t.url)
+	l.via, l.proxyErr = e.client.transports.proxyFor(t.url)
 	failing := l.failing()
 	findings := []Finding{l.proxy()}
 	if !e.told[l.nearest()] || failing == HopName || failing == HopTCP {
@@ -117,14 +116,6 @@ func (l leg) proxy() Finding {
 		f.Text += ": " + strings.TrimLeft(strings.TrimPrefix(said, " "+l.via.Host), ": ")
 	}
 	return f
-}
-
-// proxyFor is the proxy for a URL, nil for none.
-func (c *client) proxyFor(u *url.URL) (*url.URL, error) {
-	if c.transports.proxy == nil {
-		return nil, nil
-	}
-	return c.transports.proxy(&http.Request{URL: u})
 }
 
 // proxyVariable is the variable of the environment that names the proxy at host

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -267,6 +268,36 @@ func TestDiagnoseRealm(t *testing.T) {
 	d = diagnose(t, "registry.test/team/app:v1", named(babbling.URL+"/token"))
 	d.want(HopRealm, StatusOK, "/token")
 	d.want(HopToken, StatusFault, "not a token in JSON")
+}
+
+// Each host on the way to a token is told by its own name.
+func TestDiagnoseRealmThatRedirects(t *testing.T) {
+	second := newTokens(t, httptest.NewServer)
+	first := serve(t, func(w http.ResponseWriter, req *http.Request) {
+		http.Redirect(w, req, second.URL+"/token", http.StatusTemporaryRedirect)
+	})
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", first.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	d := diagnose(t, host(server)+"/team/app:v1", Options{})
+	for _, s := range []*httptest.Server{first, second.Server} {
+		if f := d.at(HopTCP, host(s), ""); f.Details["address"] != host(s) {
+			t.Errorf("%s is connected to at %s", host(s), f.Details["address"])
+		}
+	}
+}
+
+// Why it is not known which proxy to use may hold its URL.
+func TestDiagnoseProxyThatIsNotKnown(t *testing.T) {
+	s := registrytest.Start(t, registrytest.Options{})
+	d := diagnose(t, s.Host()+"/team/app:v1", Options{Proxy: func(*http.Request) (*url.URL, error) {
+		return nil, errors.New("invalid proxy address http://me:" + canary + "@proxy.test")
+	}})
+	d.want(HopProxy, StatusFault, "it is not known which one to use")
+	if !errors.Is(d.err, ErrProxy) {
+		t.Errorf("error %v", d.err)
+	}
 }
 
 // The store that blobs are redirected to is down.

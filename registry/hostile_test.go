@@ -11,6 +11,7 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/registrytest"
 	"github.com/davit-cli/davit/ref"
@@ -228,6 +230,54 @@ func TestTagsThatNeverEnd(t *testing.T) {
 		}
 		if strings.Contains(test.says, "larger") && !errors.Is(err, image.ErrVerification) {
 			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A credential that no header takes is in no message about that.
+func TestCredentialThatFitsNoHeader(t *testing.T) {
+	for _, secret := range []string{"s3cret\x1bcanary", "s3cret\ncanary", "s3cret-\u009bcanary"} {
+		for _, c := range []credential.Credential{{RegistryToken: secret}, {Token: secret}, {Username: "me", Password: secret}, {IdentityToken: secret}} {
+			server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+				w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=\"http://%s/token\"", req.Host))
+				w.WriteHeader(http.StatusUnauthorized)
+			})
+			var trace lines
+			_, err := open(t, server, Options{Credentials: credentialGiven(c), Trace: trace.add, Retries: -1}).Manifest(t.Context(), "v1")
+			if err == nil || strings.Contains(err.Error()+trace.String(), "canary") {
+				t.Errorf("%q: %v\n%s", secret, err, trace.String())
+			}
+		}
+	}
+}
+
+// A registry that wants a token for another scope each time does not fill the
+// memory with them.
+func TestTokensForEndlessScopes(t *testing.T) {
+	realm := newTokens(t, httptest.NewServer)
+	asked := 0
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked%2 == 0 {
+			sendManifest(w)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q,scope=\"repository:team/app:%d\"", realm.URL, asked))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	r := open(t, server, Options{})
+	for range maxTokens + 10 {
+		if _, err := r.Manifest(t.Context(), "v1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.auth.account.tokens); n > maxTokens {
+		t.Errorf("%d tokens are kept", n)
+	}
+	// Nor with one that is as large as a header may be.
+	for size, want := range map[int]int{1 << 10: 1, 8 << 10: 1, 200 << 10: 0} {
+		header := http.Header{"Www-Authenticate": {`Bearer realm="https://auth.test",scope="` + strings.Repeat("x", size) + `"`, `Basic realm="x"`}}
+		if found := parseChallenges(header); len(found) != want+1 || found[want].scheme != "basic" {
+			t.Errorf("%d bytes: %d challenges", size, len(found))
 		}
 	}
 }

@@ -188,11 +188,10 @@ func meanings(address netip.Addr) []netip.Addr {
 
 // sendToRealm makes one round trip to a token realm that policy allows.
 func (c *client) sendToRealm(step string, req *http.Request) (*http.Response, error) {
-	transport := c.transports.toRealm(req.URL)
 	if c.atRegistry(req.URL) {
-		transport = c.transports.to(req.URL)
+		return c.sendToRegistry(step, req)
 	}
-	return c.sendGuarded(step, req, transport, ErrRealm)
+	return c.sendGuarded(step, req, c.transports.toRealm(req.URL), ErrRealm)
 }
 
 // sendGuarded makes one round trip to a URL that checkURL allows, by a transport

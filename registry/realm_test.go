@@ -10,10 +10,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/davit-cli/davit/hosts"
+	"github.com/davit-cli/davit/internal/registrytest"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -194,5 +199,67 @@ func TestRealmThroughProxyOnLoopback(t *testing.T) {
 	}
 	if r.client.address.Load() != nil {
 		t.Error("the proxy's address was taken for the registry's")
+	}
+}
+
+// Where only plain HTTP goes through a proxy, the proxy's address is not taken
+// for the registry's, which was first asked by HTTPS.
+func TestRealmWhereOnlyHTTPHasAProxy(t *testing.T) {
+	inner := serve(t, func(_ http.ResponseWriter, req *http.Request) { t.Errorf("asked for %s", req.URL) })
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", inner.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	proxy := registrytest.StartProxy(t, registrytest.ProxyOptions{Resolve: map[string]string{"registry.test": host(server)}})
+	r := openBare(t, "registry.test", Options{
+		Credentials: given("me", canary), Hosts: hostIs(hosts.Host{Plain: true}),
+		Proxy: func(req *http.Request) (*url.URL, error) {
+			if req.URL.Host == "registry.test" && req.URL.Scheme == "http" {
+				return proxy.URL("http"), nil
+			}
+			return nil, nil
+		},
+	})
+	r.client.transports.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "registry.test:443" {
+			address = host(server)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, ErrRealm) || !strings.Contains(err.Error(), "loopback") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A registry found on loopback in plain HTTP is its own realm. The credential goes
+// there only where the name still leads to loopback.
+func TestRealmOfNameOfLoopbackElsewhere(t *testing.T) {
+	for _, moves := range []bool{true, false} {
+		server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Connection", "close")
+			switch {
+			case req.URL.Path == "/token":
+				_, _ = io.WriteString(w, `{"token":"granted"}`)
+			case req.Header.Get("Authorization") == "Bearer granted":
+				sendManifest(w)
+			default:
+				w.Header().Set("WWW-Authenticate", `Bearer realm="http://x.localhost:5000/token"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+		})
+		r := openBare(t, "x.localhost:5000", Options{Credentials: given("me", canary), Retries: -1})
+		var dials atomic.Int32
+		r.client.transports.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			if dials.Add(1) > 2 && moves { // HTTPS, HTTP
+				return dialer(nil)(ctx, network, "192.0.2.1:80")
+			}
+			return dialer(nil)(ctx, network, host(server))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, err := r.Manifest(ctx, "v1")
+		cancel()
+		if moved := err != nil && strings.Contains(err.Error(), "leads elsewhere now"); moved != moves || !moves && err != nil {
+			t.Errorf("moves: %v; got %v", moves, err)
+		}
 	}
 }

@@ -83,8 +83,7 @@ func (acc *account) exchange(ctx context.Context, a *authorizer, c challenge, m 
 }
 
 func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c challenge) (*http.Response, error) {
-	u := *realm
-	query := u.Query()
+	query := realm.Query()
 	if service := c.params["service"]; service != "" {
 		query.Set("service", service)
 	}
@@ -95,10 +94,12 @@ func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c
 	if user != "" {
 		query.Set("account", user)
 	}
-	u.RawQuery = query.Encode()
+	first := *realm
+	first.RawQuery = query.Encode()
+	u := &first
 	authenticated := user != "" || password != ""
 	for range maxRedirects + 1 {
-		req := (&http.Request{Method: http.MethodGet, URL: &u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
+		req := (&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}}).WithContext(ctx)
 		if authenticated {
 			req.Header.Set("Authorization", acc.basic(c))
 		}
@@ -110,7 +111,7 @@ func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c
 		next, err := redirectTarget(resp)
 		switch {
 		case err != nil:
-		case authenticated && !sameOrigin(&u, next):
+		case authenticated && !sameOrigin(u, next):
 			err = fmt.Errorf("it redirects to %s, which the credential is not for", next.Host)
 		default:
 			err = acc.client.checkURL(next)
@@ -118,7 +119,7 @@ func (acc *account) getToken(ctx context.Context, step string, realm *url.URL, c
 		if err != nil {
 			return nil, acc.client.failure(step, resp.Request, err)
 		}
-		u = *next
+		u = next
 	}
 	return nil, &Error{Step: step, Method: http.MethodGet, Host: u.Host, Path: u.Path,
 		Message: fmt.Sprintf("more than %d redirects", maxRedirects)}

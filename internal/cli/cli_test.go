@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -148,6 +150,26 @@ func TestErrorText(t *testing.T) {
 		if got := text(test.err); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
+	}
+}
+
+// Labels and the words of a token server are printed as JSON too: the same
+// strings, of which a terminal makes nothing.
+func TestJSONIsFitForATerminal(t *testing.T) {
+	said := map[string]string{"hostile": "\x1b[2J\u009b2J\x7f\u202e\u2066\u2028", "benign": "ünï <b> 日本 🐳"}
+	var out strings.Builder
+	if err := printJSON(&out, said); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSuffix(out.String(), "\n"); clean(got) != got {
+		t.Errorf("printed %q", got)
+	}
+	if !strings.Contains(out.String(), said["benign"]) {
+		t.Errorf("printed %s", out.String())
+	}
+	var read map[string]string
+	if err := json.Unmarshal([]byte(out.String()), &read); err != nil || !maps.Equal(read, said) {
+		t.Errorf("read %q, %v", read, err)
 	}
 }
 

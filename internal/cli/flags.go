@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -188,11 +189,24 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// printJSON prints v in one line.
+// printJSON prints v in one line, fit for a terminal: what clean would take out
+// is escaped.
 func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(toReader{w})
+	var encoded, shown strings.Builder
+	enc := json.NewEncoder(&encoded)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	err := enc.Encode(v)
+	for _, r := range encoded.String() {
+		if c := string(r); clean(c) == c {
+			shown.WriteString(c)
+		} else {
+			fmt.Fprintf(&shown, `\u%04x`, r) // within a string, where else would it be
+		}
+	}
+	if err == nil {
+		_, err = io.WriteString(toReader{w}, shown.String())
+	}
+	if err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil

@@ -84,6 +84,8 @@ func flagError(err error) error {
 			why = errors.New("want a time such as 30s")
 		case "bool":
 			why = errors.New("want true or false, or no value at all")
+		case "HOST": // whose password may stand before it
+			return usagef("--%s: %w", invalid.GetFlag().Name, why)
 		}
 		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), why)
 	}

@@ -112,13 +112,14 @@ func (f *credentialFlags) validate(registries []string) error {
 var errPasswordInUsername = usagef("--username holds a colon, which no user's name does: a password is given with --password-stdin")
 
 // provider looks where the help says that it does (credentialsHelp). It asks
-// for a password where only a user was named.
+// for a password where only a user was named. What was given for this command is
+// for the images' registries, and not for mirrors.
 func (f *credentialFlags) provider(ctx context.Context, s streams, registries []string) (credential.Provider, error) {
 	given, err := f.fromFlags(ctx, s, registries)
 	if err != nil {
 		return nil, err
 	}
-	environment := credential.Environment(nil)
+	environment := credential.Environment(nil, registries...)
 	if given == nil {
 		if err := checkEnvironment(ctx, environment, registries); err != nil {
 			return nil, err

@@ -4,8 +4,8 @@ package cli
 
 const credentialsHelp = `Credentials, the first that there is of:
   1. -u with --password-stdin or a prompt, or --token-stdin
-  2. DAVIT_USERNAME with DAVIT_PASSWORD, or DAVIT_TOKEN; where DAVIT_REGISTRY is
-     set for that registry alone
+  2. DAVIT_USERNAME with DAVIT_PASSWORD, or DAVIT_TOKEN; for the image's registry
+     (no mirror), or where DAVIT_REGISTRY is set for that one alone
   3. in a GitLab job CI_REGISTRY_USER with CI_REGISTRY_PASSWORD, or CI_JOB_TOKEN,
      for the registry CI_REGISTRY alone; CI_DEPENDENCY_PROXY_USER and _PASSWORD
      for CI_DEPENDENCY_PROXY_SERVER

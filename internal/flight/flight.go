@@ -1,13 +1,14 @@
-package registry
+// Package flight lets those who want the same thing at the same time share one
+// attempt at it.
+package flight
 
 import (
 	"context"
 	"sync"
 )
 
-// flights lets callers that want the same thing at the same time share one
-// attempt at it. The zero value works.
-type flights[T any] struct {
+// Group is a kind of attempts. The zero value works.
+type Group[T any] struct {
 	mu      sync.Mutex
 	current map[string]*flight[T]
 }
@@ -21,16 +22,21 @@ type flight[T any] struct {
 	cancel  context.CancelFunc
 }
 
-// do returns what fn gives: a call of it that is under way for key, or a new
+// Do returns what fn gives: a call of it that is under way for key, or a new
 // one. fn's context ends only when nobody waits any more, so that no caller is
-// hurt by another's cancellation.
-func (f *flights[T]) do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
-	return f.doAll(ctx, []string{key}, func(ctx context.Context, _ []string) (T, error) { return fn(ctx) })
+// hurt by another's cancellation; and whoever leaves last waits for the call's
+// end, so that it does not outlive the program, a helper's process for one.
+func (f *Group[T]) Do(ctx context.Context, key string, fn func(context.Context) (T, error)) (T, error) {
+	return f.DoAll(ctx, []string{key}, func(ctx context.Context, _ []string) (T, error) { return fn(ctx) })
 }
 
-// doAll is do for the first of keys, with a new call that is for several keys
+// DoAll is Do for the first of keys, with a new call that is for several keys
 // at once: for the first, and those of the others that no call is under way for.
-func (f *flights[T]) doAll(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) (T, error) {
+func (f *Group[T]) DoAll(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) (T, error) {
+	var none T
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
+	}
 	f.mu.Lock()
 	fl := f.current[keys[0]]
 	if fl == nil {
@@ -44,18 +50,22 @@ func (f *flights[T]) doAll(ctx context.Context, keys []string, fn func(ctx conte
 		return fl.value, fl.err
 	case <-ctx.Done():
 		f.mu.Lock()
-		if fl.waiting--; fl.waiting == 0 {
+		fl.waiting--
+		last := fl.waiting == 0
+		if last {
 			f.forget(fl)
 			fl.cancel()
 		}
 		f.mu.Unlock()
-		var none T
+		if last {
+			<-fl.done
+		}
 		return none, context.Cause(ctx)
 	}
 }
 
 // begin needs f.mu.
-func (f *flights[T]) begin(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) *flight[T] {
+func (f *Group[T]) begin(ctx context.Context, keys []string, fn func(ctx context.Context, keys []string) (T, error)) *flight[T] {
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	fl := &flight[T]{done: make(chan struct{}), cancel: cancel}
 	if f.current == nil {
@@ -79,7 +89,7 @@ func (f *flights[T]) begin(ctx context.Context, keys []string, fn func(ctx conte
 }
 
 // forget needs f.mu.
-func (f *flights[T]) forget(fl *flight[T]) {
+func (f *Group[T]) forget(fl *flight[T]) {
 	for _, key := range fl.keys {
 		if f.current[key] == fl {
 			delete(f.current, key)
