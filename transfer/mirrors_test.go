@@ -88,7 +88,7 @@ func (m *mirror) down() *mirror {
 	return m
 }
 
-// hang makes a mirror that never answers.
+// hangs makes a mirror that never answers.
 func (m *mirror) hangs() *mirror {
 	m.open = func(ctx context.Context, _ image.Descriptor, _, _ int64) error {
 		<-ctx.Done()
@@ -498,7 +498,7 @@ func TestBusyMirror(t *testing.T) {
 }
 
 // A mirror that allows few connections is asked for no more than it bears, and
-// the origin is left alone.
+// the origin gives only what the mirror's pauses leave to it.
 func TestMirrorOfFewConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blobs := [][]byte{randomBlob(1, 60*megabyte)}
@@ -518,7 +518,7 @@ func TestMirrorOfFewConnections(t *testing.T) {
 		begun := time.Now()
 		fetchThrough(t, items, places, blobs, Options{})
 		t.Logf("it took %s; %d were refused; the origin served %d", time.Since(begun), refused, origin.served)
-		if refused > 60 || origin.served > sizes(blobs)/2 {
+		if refused > 60 || origin.served > sizes(blobs)*2/3 {
 			t.Errorf("%d requests were refused, and the origin served %d bytes", refused, origin.served)
 		}
 	})
@@ -562,8 +562,6 @@ func TestBusyRegistryBesideAnother(t *testing.T) {
 	})
 }
 
-// What an earlier run left wrong, and a liar, in one blob.
-// streamThrough streams items and returns what the reader got.
 // Whatever faults mirrors and their origin show, what arrives is right.
 func TestChaosMirrors(t *testing.T) {
 	blobs := [][]byte{randomBlob(1, 7<<20), randomBlob(2, 3<<20+5), randomBlob(3, 900_000), randomBlob(4, 17), nil}
