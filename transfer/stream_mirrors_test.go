@@ -100,7 +100,9 @@ func TestStreamMendsBehindItsReader(t *testing.T) {
 			if o.err != nil || !slices.EqualFunc(got, blobs, bytes.Equal) {
 				t.Errorf("%d blobs came, of %d: %v", len(got), len(blobs), o.err)
 			}
-			o.checkWarnings(t, "liar.test")
+			if jobs == 1 { // else it may not have been asked
+				o.checkWarnings(t, "liar.test")
+			}
 		})
 	}
 }
