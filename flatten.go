@@ -108,7 +108,7 @@ func layersOf(m image.Manifest) []image.Descriptor {
 func (f *flattening) run(ctx context.Context) (transfer.Stats, error) {
 	var items []transfer.Item
 	for _, blob := range f.blobs {
-		items = append(items, transfer.Item{Blob: blob, Source: f.image.Source})
+		items = append(items, transfer.Item{Blob: blob, Source: f.image.Source, Mirrors: f.image.Mirrors})
 	}
 	var stats transfer.Stats
 	group, ctx := errgroup.WithContext(ctx)

@@ -18,20 +18,23 @@ import (
 
 // setup is a registry with one image, as the bench's own process serves it.
 type setup struct {
-	Layers  []int64       // sizes
-	Trees   int           // in place of Layers: so many, of real files
-	Dir     string        // where these stand
-	Rate    int           // bytes a second of each connection, 0 for no limit
-	Latency time.Duration // before each answer
-	Cut     int64         // bytes after which each body is cut, 0 for never
+	Layers    []int64       // sizes
+	Trees     int           // in place of Layers: so many, of real files
+	Dir       string        // where these stand
+	Rate      int           // bytes a second of each connection, 0 for no limit
+	TotalRate int           // bytes a second of all connections together, 0 for no limit
+	Latency   time.Duration // before each answer
+	Cut       int64         // bytes after which each body is cut, 0 for never
+	Mirrors   int           // so many registries beside it have the same image
 }
 
 const repository, tag = "bench/image", "1"
 
 // greeting is the first line that a serving process prints.
 type greeting struct {
-	Image string
-	Size  int64 // of all blobs
+	Image   string
+	Size    int64    // of all blobs
+	Mirrors []string // their hosts
 }
 
 // serveSetup serves until in ends. It answers each line of in: "reset" with the
@@ -43,6 +46,7 @@ func serveSetup(encoded string, in io.Reader, out io.Writer) error {
 	}
 	options := registrytest.Options{
 		Rate:       o.Rate,
+		TotalRate:  o.TotalRate,
 		SendBuffer: 64 << 10, // so that what was sent has arrived
 		Latency:    o.Latency,
 		Redirect:   &registrytest.Redirect{},
@@ -59,8 +63,19 @@ func serveSetup(encoded string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	all := []*registrytest.Server{s}
+	hello := greeting{Image: s.Host() + "/" + repository + ":" + tag, Size: size}
+	options.Content = s.Content
+	for range o.Mirrors {
+		m, err := registrytest.New(options)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = m.Close() }() // it has no error to give
+		all, hello.Mirrors = append(all, m), append(hello.Mirrors, m.Host())
+	}
 	answers := json.NewEncoder(out)
-	if err := answers.Encode(greeting{s.Host() + "/" + repository + ":" + tag, size}); err != nil {
+	if err := answers.Encode(hello); err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -71,9 +86,14 @@ func serveSetup(encoded string, in io.Reader, out io.Writer) error {
 				return err
 			}
 		}
-		stats := s.Stats()
-		if lines.Text() == "reset" {
-			s.ResetRecords()
+		var stats registrytest.Stats
+		for _, s := range all {
+			now := s.Stats()
+			stats.BlobBytes += now.BlobBytes
+			stats.Requests += now.Requests
+			if lines.Text() == "reset" {
+				s.ResetRecords()
+			}
 		}
 		if err := answers.Encode(stats); err != nil {
 			return err

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"debug/buildinfo"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,24 @@ func findTools(davit string) []tool {
 			return []string{"image", "export", "--host", "reg=" + host + ",tls=disabled", image, file}
 		}},
 	}
+}
+
+// withMirrors is davit without a mirror, with the first of them, and so on.
+func (t tool) withMirrors(mirrors []string) []tool {
+	var tools []tool
+	for n := range len(mirrors) + 1 {
+		with := t
+		with.name = []string{t.name + ", no mirror", t.name + ", 1 mirror", fmt.Sprintf("%s, %d mirrors", t.name, n)}[min(n, 2)]
+		with.args = func(image, file string) []string {
+			args := t.args(image, file)
+			for _, m := range mirrors[:n] {
+				args = append(args, "--mirror", m)
+			}
+			return args
+		}
+		tools = append(tools, with)
+	}
+	return tools
 }
 
 // find looks for a program among those that e2e/install built, then in the PATH.

@@ -42,8 +42,8 @@ type Source struct {
 	events  image.EventFunc
 
 	mu      sync.Mutex
-	dropped map[string]bool // mirrors, by name
-	stand   *Mirror         // the mirror that stands for the origin, which failed
+	dropped map[image.Source]bool // mirrors; one host may have several
+	stand   *Mirror               // the mirror that stands for the origin, which failed
 }
 
 var (
@@ -53,7 +53,7 @@ var (
 
 // New makes a Source of an origin and its mirrors, preferred first.
 func New(origin Mirror, mirrors []Mirror, events image.EventFunc) *Source {
-	return &Source{origin: origin, mirrors: mirrors, events: events, dropped: map[string]bool{}}
+	return &Source{origin: origin, mirrors: mirrors, events: events, dropped: map[image.Source]bool{}}
 }
 
 // Manifest implements image.Source.
@@ -112,7 +112,7 @@ func (s *Source) Layers() (source image.Source, mirrors []image.Source) {
 		last = *s.stand
 	}
 	for _, m := range s.mirrors {
-		if !m.NoDigests && !s.dropped[m.Name] && m.Source != last.Source {
+		if !m.NoDigests && !s.dropped[m.Source] && m.Source != last.Source {
 			mirrors = append(mirrors, m.Source)
 		}
 	}
@@ -192,7 +192,7 @@ func bounded[T any](ctx context.Context, m Mirror, ask func(context.Context, Mir
 func (s *Source) isDropped(m Mirror) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dropped[m.Name]
+	return s.dropped[m.Source]
 }
 
 // passOver notes that a mirror could not give something. One that merely has
@@ -203,8 +203,8 @@ func (s *Source) passOver(m Mirror, what string, err error) {
 		return
 	}
 	s.mu.Lock()
-	met := s.dropped[m.Name]
-	s.dropped[m.Name] = true
+	met := s.dropped[m.Source]
+	s.dropped[m.Source] = true
 	s.mu.Unlock()
 	if !met {
 		s.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("mirror %s is not used: %v", m.Name, err)})

@@ -163,6 +163,20 @@ func TestFailingMirrorIsDropped(t *testing.T) {
 	}
 }
 
+// Several mirrors of one host are one each.
+func TestMirrorsOfOneHost(t *testing.T) {
+	origin, a, b := &fake{name: "origin"}, &fake{name: "host", err: image.ErrUnauthorized}, &fake{name: "host"}
+	s, told := with(origin, a, b)
+	for range 2 {
+		if got, err := s.Manifest(t.Context(), someID.String()); err != nil || string(got.Bytes) != "host" {
+			t.Fatalf("got %q, %v", got.Bytes, err)
+		}
+	}
+	if len(a.asked) != 1 || len(b.asked) != 2 || len(*told) != 1 {
+		t.Errorf("they were asked %d and %d times; told %q", len(a.asked), len(b.asked), *told)
+	}
+}
+
 func TestWhatAMirrorIsFor(t *testing.T) {
 	origin, tags, digests := &fake{name: "origin", err: errDown}, &fake{name: "tags"}, &fake{name: "digests"}
 	s := New(Mirror{Source: origin, Name: "origin"}, []Mirror{

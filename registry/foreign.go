@@ -14,7 +14,7 @@ import (
 // A layer's descriptor may name URLs where it stands, so that the registry need
 // not hold it (OCI image-spec, descriptor.md): a foreign layer. Whoever made the
 // image has chosen them. Requests for them carry nothing of the user's, and go
-// only where policy allows (realm.go); what they bring is verified as all blobs
+// only where policy allows (policy.go); what they bring is verified as all blobs
 // are.
 
 // ForeignError is a foreign layer that neither the registry nor one of its URLs

@@ -49,8 +49,8 @@ type Options struct {
 	Retries int
 	// Transport makes the connections. Nil: one made for davit's work, with
 	// HTTP/1.1. With a Transport given, proxies, certificates, Insecure and the
-	// check of the realm's address after name resolution are the Transport's to
-	// do.
+	// check of a realm's or foreign URL's address after name resolution are the
+	// Transport's to do.
 	Transport http.RoundTripper
 	// Trace receives a line for each request and answer, without secrets. It
 	// is called from many goroutines at once. May be nil.

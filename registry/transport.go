@@ -59,9 +59,9 @@ type kind struct {
 }
 
 // newTransports reads the certificates of host, which is reached as told. check
-// is asked before an address is dialed for a token realm, and warn is told of
-// other hosts whose certificates are not checked. An error wraps
-// ErrCertificateFile.
+// is asked before an address is dialed for a token realm or a foreign layer's
+// URL, and warn is told of other hosts whose certificates are not checked. An
+// error wraps ErrCertificateFile.
 func newTransports(host string, reached hosts.Host, opts Options, check func(address string) error, warn func(text string)) (*transports, error) {
 	t := &transports{
 		host: host, reached: reached, opts: opts, check: check, warn: warn,

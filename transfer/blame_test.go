@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -159,6 +160,36 @@ func TestAllLie(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The origin, asked alone to find out who was wrong, is not waited for without
+// end where it fails from then on.
+func TestOriginFailsAsTheSoleOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 40*megabyte), randomBlob(2, 44*megabyte)}
+		origin, liar := newMirror("origin.test", blobs...), newMirror("liar.test", blobs[0]).lies()
+		reset := false
+		liar.open = func(_ context.Context, blob image.Descriptor, _, _ int64) error {
+			if blob.Size == 44*megabyte || reset {
+				return nil
+			}
+			reset = true // so that the origin gives some of the blob
+			return errors.New("connection reset by liar.test")
+		}
+		origin.open = func(context.Context, image.Descriptor, int64, int64) error {
+			if liar.gave() > 4*megabyte {
+				return errors.New("connection refused by origin.test")
+			}
+			return nil
+		}
+		items, _ := through(t, blobs, origin, liar)
+		o := &outcome{}
+		_, err := timed(t, items, Options{Events: o.event})
+		if err == nil || !strings.Contains(err.Error(), "refused by origin.test (gave up after 5 tries") {
+			t.Errorf("Fetch: %v, want the origin's error", err)
+		}
+		o.checkWarnings(t, "liar.test sent other content")
+	})
 }
 
 func TestResumeBesideLiar(t *testing.T) {

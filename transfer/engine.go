@@ -90,7 +90,7 @@ type claim struct {
 	bytes    int64 // fetched so far
 	started  time.Time
 	base     int64 // bytes at started
-	waiting  bool  // between two tries
+	waiting  bool  // between two tries, or for the stream's reader
 	taken    bool  // all of it was taken over from a slower connection
 	over     bool  // nothing more of it may be written
 	flow     flow

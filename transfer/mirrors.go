@@ -105,8 +105,9 @@ func (e *engine) failed(c *claim, before progress, err error) []image.Event {
 }
 
 // rest holds new requests to a source back after a failure, longer each time,
-// and drops a mirror in the end. The caller holds the lock, and tells what is
-// returned once it has let go.
+// and drops a mirror in the end, as it does the origin of a blob that is asked
+// of it alone. The caller holds the lock, and tells what is returned once it has
+// let go.
 func (e *engine) rest(c *claim, err error) []image.Event {
 	s, now := c.from, time.Now()
 	wait := e.backoff(s.rests + 1)
@@ -128,6 +129,11 @@ func (e *engine) rest(c *claim, err error) []image.Event {
 	}
 	s.rests++
 	s.restedAt, s.trouble = now, err
+	s.pulse.probed = s.rests >= e.opts.Retries
+	if c.sole == s && !s.mirror && s.rests >= e.opts.Retries {
+		c.failed = gaveUp(err, s.rests)
+		return e.bereave()
+	}
 	tries := e.opts.Retries
 	if e.fetched > s.others {
 		tries = min(tries, maxRests)

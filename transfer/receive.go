@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/davit-cli/davit/image"
@@ -171,7 +172,8 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 	return nil
 }
 
-// waitRoom waits until the stream's reader has made room up to a position.
+// waitRoom waits until the stream's reader has made room up to a position. An
+// error ends the claim.
 func (e *engine) waitRoom(c *claim, end int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -179,11 +181,24 @@ func (e *engine) waitRoom(c *claim, end int64) error {
 		return e.err
 	}
 	e.parked++
-	defer func() { e.parked-- }()
+	c.waiting = true
+	defer func() { e.parked--; c.waiting = false }()
 	e.wake.Broadcast() // another connection may be used meanwhile
-	for e.limit < end && e.err == nil {
+	for e.limit < end && c.ctx.Err() == nil {
+		if e.neglected(c) {
+			c.cancel(errSuperseded)
+			break
+		}
 		e.wake.Wait()
 	}
 	c.flow.began, c.flow.base = time.Now(), c.bytes // its rate begins anew
-	return e.err
+	return context.Cause(c.ctx)
+}
+
+// neglected tells whether a blob before the claim's waits to be fetched again
+// while every worker has something to do: the reader would wait for it for ever,
+// and the claim for the reader. The caller holds the lock.
+func (e *engine) neglected(c *claim) bool {
+	return len(e.active) == e.opts.Jobs &&
+		slices.ContainsFunc(e.blobs[:c.number], func(b *blob) bool { return len(b.todo) > 0 })
 }

@@ -11,7 +11,9 @@ import (
 // Where there are mirrors, one that is slow is measured by the others: what a
 // connection waits for or trickles, is given to a source that gives bytes
 // meanwhile, or did when it was last asked. Where there is no such source, one
-// that nobody has asked yet is tried with one piece.
+// that nobody knows is tried with one piece: once, and once more after each of
+// its first failures. So a connection that waits is not cut short for ever, and
+// where nobody answers, each source's own errors come to the end of its tries.
 
 const (
 	// patience is how long a mirror's connection may give nothing, or little,
@@ -23,8 +25,6 @@ const (
 	maxSlow = 3
 	// pulseless is how long a source at work may give no byte and yet be said to give bytes.
 	pulseless = time.Second
-	// probeAgain is how long a source that was tried with one piece is left alone.
-	probeAgain = 30 * time.Second
 )
 
 // flow is how the bytes of a claim come, since its source was last asked.
@@ -67,7 +67,7 @@ type pulse struct {
 	slow    int           // times that it was found slow
 	slowAt  time.Time     // the last of them
 	probe   bool          // the next piece goes to it, to find out about it
-	probed  time.Time     // when that was last so
+	probed  bool          // that was so, and it has not failed since
 }
 
 // begins notes the first bytes of a claim since its source was asked.
@@ -104,7 +104,7 @@ func (e *engine) judge(now time.Time, seconds float64) []image.Event {
 	e.feelPulses(now, seconds)
 	var told []image.Event
 	for c := range e.active {
-		if !c.from.mirror || c.ctx.Err() != nil {
+		if !c.from.mirror || c.waiting || c.ctx.Err() != nil {
 			continue
 		}
 		rival := e.rival(c, now)
@@ -115,7 +115,7 @@ func (e *engine) judge(now time.Time, seconds float64) []image.Event {
 		if rival.gives(now) {
 			told = append(told, e.foundSlow(c, rival, now)...)
 		} else {
-			rival.pulse.probe, rival.pulse.probed = !rival.mirror, now // a mirror that has nothing to do is chosen anyway
+			rival.pulse.probe, rival.pulse.probed = true, true
 		}
 	}
 	return told
@@ -174,7 +174,7 @@ func (e *engine) rival(c *claim, now time.Time) *source {
 			if waited >= max(patience, 3*p.answer) || trickles && left > 5 && rate < p.rate/slowness {
 				return s
 			}
-		case s.active > 0 || p.probe || !p.probed.IsZero() && now.Sub(p.probed) < probeAgain:
+		case s.active > 0 || p.probed:
 		case unknown == nil && (waited >= patience || left > 20):
 			unknown = s
 		}

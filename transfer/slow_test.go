@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -98,6 +99,46 @@ func TestMirrorAnswersLate(t *testing.T) {
 					t.Errorf("it took %s", took)
 				} else {
 					t.Logf("it took %s", took)
+				}
+			})
+		}
+	}
+}
+
+// tiresAfter makes a mirror that never answers, until its requests time out.
+func (m *mirror) tiresAfter(wait time.Duration) *mirror {
+	m.open = func(ctx context.Context, _ image.Descriptor, _, _ int64) error {
+		if !sleep(ctx, wait) {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%s did not answer", m.host)
+	}
+	return m
+}
+
+// Of several that nobody knows yet, who does not answer holds nobody up; and
+// where none does, that comes to an end.
+func TestNobodyAnswers(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 100_000)}
+	for _, wait := range []time.Duration{15 * time.Second, 30 * time.Second, 60 * time.Second} {
+		onTestClock(t, fmt.Sprintf("but one, %s", wait), func(t *testing.T) {
+			hung, good := newMirror("hung.test").tiresAfter(wait), newMirror("good.test", blobs...)
+			items, places := through(t, blobs, newMirror("origin.test").down(), hung, good)
+			begun := time.Now()
+			fetchThrough(t, items, places, blobs, Options{})
+			if took := time.Since(begun); took > 2*patience {
+				t.Errorf("it took %s", took)
+			}
+		})
+		for name, origin := range map[string]*mirror{
+			"origin down": newMirror("origin.test").down(),
+			"origin too":  newMirror("origin.test").tiresAfter(wait),
+		} {
+			onTestClock(t, fmt.Sprintf("%s, %s", name, wait), func(t *testing.T) {
+				items, _ := through(t, blobs, origin, newMirror("a.test").tiresAfter(wait), newMirror("b.test").tiresAfter(wait))
+				took, err := timed(t, items, Options{})
+				if err == nil || errors.Is(err, context.DeadlineExceeded) || took > 30*wait {
+					t.Errorf("Fetch: %v after %s", err, took)
 				}
 			})
 		}

@@ -151,6 +151,8 @@ func (e *engine) choose(b *blob, not *source, now time.Time) *source {
 		case b.lost(s):
 		case !s.ready(now) || !s.tested():
 			full = full || s.full(now)
+		case s.pulse.probe:
+			return s
 		case best == nil, best == not, best.noRanges && !s.noRanges:
 			best = s
 		case s != not && s.noRanges == best.noRanges && s.active < best.active:

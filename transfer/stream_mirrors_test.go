@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/davit-cli/davit/image"
 )
 
+// streamThrough streams items and returns what the reader got.
 func streamThrough(t *testing.T, items []Item, opts Options) ([][]byte, *outcome) {
 	t.Helper()
 	o := &outcome{}
@@ -77,6 +81,59 @@ func TestStreamThroughMirrors(t *testing.T) {
 		}
 		if len(got) != 1 || len(got[0]) > len(blobs[1])-held {
 			t.Errorf("%d bytes got out", len(got[0]))
+		}
+	})
+}
+
+// All connections wait for the reader, who waits for a blob before theirs that
+// has to be fetched again.
+func TestStreamMendsBehindItsReader(t *testing.T) {
+	for _, jobs := range []int{1, 2, 3} {
+		onTestClock(t, fmt.Sprintf("%d jobs", jobs), func(t *testing.T) {
+			blobs := [][]byte{randomBlob(1, 3*megabyte), randomBlob(2, 3*megabyte), randomBlob(3, 40*megabyte), randomBlob(4, 40*megabyte)}
+			liar, honest := newMirror("liar.test", blobs[1]).lies(), newMirror("honest.test", blobs...)
+			for _, m := range []*mirror{liar, honest} {
+				m.noRanges, m.rate = true, 0
+			}
+			items, _ := through(t, blobs, newMirror("origin.test").down(), liar, honest)
+			got, o := streamThrough(t, items, Options{Jobs: jobs})
+			if o.err != nil || !slices.EqualFunc(got, blobs, bytes.Equal) {
+				t.Errorf("%d blobs came, of %d: %v", len(got), len(blobs), o.err)
+			}
+			if jobs == 1 { // else it may not have been asked
+				o.checkWarnings(t, "liar.test")
+			}
+		})
+	}
+}
+
+// A reader that pauses makes no mirror slow.
+func TestStreamReaderPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 4*megabyte), randomBlob(2, 4*megabyte), randomBlob(3, 90*megabyte), randomBlob(4, 90*megabyte)}
+		a, b := newMirror("a.test", blobs...), newMirror("b.test", blobs...)
+		a.noRanges, b.noRanges = true, true
+		items, _ := through(t, blobs, newMirror("origin.test").down(), a, b)
+		o := &outcome{}
+		_, err := Stream(t.Context(), items, Options{Events: o.event}, func(_ int, r io.Reader) error {
+			for {
+				n, err := io.CopyN(io.Discard, r, 20*megabyte)
+				time.Sleep(5 * time.Minute)
+				if n < 20*megabyte {
+					return nil //nolint:nilerr // the blob's end; an error of the transfer is Stream's
+				}
+				if err != nil {
+					return err
+				}
+			}
+		})
+		if err != nil {
+			t.Errorf("Stream: %v", err)
+		}
+		for _, e := range append(o.of(image.EventWarning), o.of(image.EventStep)...) {
+			if strings.Contains(e.Text, "slow") {
+				t.Error(e.Text)
+			}
 		}
 	})
 }
