@@ -22,6 +22,7 @@ import (
 // auth.test.
 type tokenWorld struct {
 	delay     time.Duration // of a request
+	late      int           // so many of the first requests with a token take another two seconds
 	realmTime time.Duration // of an exchange; the token counts from its middle
 	life      time.Duration // of a token; 0: for ever
 	says      string        // expires_in and the like
@@ -53,6 +54,15 @@ func (w *tokenWorld) RoundTrip(req *http.Request) (*http.Response, error) {
 		return answer(w.exchange(req))
 	}
 	time.Sleep(w.delay)
+	w.mu.Lock()
+	late := w.late > 0 && req.Header.Get("Authorization") != ""
+	if late {
+		w.late--
+	}
+	w.mu.Unlock()
+	if late {
+		time.Sleep(2 * time.Second)
+	}
 	name, _, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
 	scope := "repository:" + name + ":pull"
 	w.mu.Lock()
@@ -300,6 +310,22 @@ func TestJointTokenNotGranted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A new token that ends on its way to a registry on a busy line is no refusal.
+func TestTokenThatEndsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &tokenWorld{life: 2 * time.Second, says: `,"expires_in":2`, late: 3}
+		r := w.opened(t, 1, Options{Retries: -1})[0]
+		if _, err := r.Manifest(t.Context(), "v1"); err != nil || len(w.exchanges) != 4 {
+			t.Errorf("%d exchanges, %v", len(w.exchanges), err)
+		}
+		// One that is refused while it lives is.
+		w.grants = func([]string, string) bool { return false }
+		if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, image.ErrUnauthorized) {
+			t.Error(err)
+		}
+	})
 }
 
 // A repository that the credential is not for hurts no other.

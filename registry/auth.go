@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/internal/flight"
@@ -80,6 +81,8 @@ func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown)
 		was.account.keepApart(tokenKey(was.manner, was.challenge))
 	case was.manner.exchanges() && !was.answers:
 		// It may have ended before its time.
+	case was.manner.exchanges() && !time.Now().Before(was.token.expires):
+		// It was new, and has ended on its way.
 	case was.account.credential.Token != "" && !a.hasWorked(was):
 		a.fail(was.manner)
 	case was.manner.exchanges() || !a.mayLeaveOut(was.account):
