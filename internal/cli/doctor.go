@@ -110,6 +110,7 @@ func (o *doctorOptions) run(ctx context.Context, s streams) error {
 	if o.alias != nil {
 		shown.note("%s", o.alias)
 	}
+	o.registry.reach.tellUnread(shown.note)
 	p := &prescription{
 		out: toReader{s.out}, json: o.display.json, quiet: o.display.quiet,
 		proxyFlag: o.registry.reach.proxy != "",

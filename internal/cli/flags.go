@@ -154,6 +154,11 @@ func (d display) warn(format string, args ...any) {
 	d.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(format, args...)})
 }
 
+// step tells what only --verbose shows.
+func (d display) step(format string, args ...any) {
+	d.events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf(format, args...)})
+}
+
 // note tells what a person should read.
 func (d display) note(format string, args ...any) {
 	d.events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(format, args...)})

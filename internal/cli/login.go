@@ -141,6 +141,7 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 	shown := o.display.open(s.err)
 	defer shown.Close()
 	opts.Events, opts.Trace = shown.events, shown.trace
+	o.reach.tellUnread(shown.step)
 	session := registry.NewSession(opts)
 	defer func() { _ = session.Close() }()
 	checked, err := session.Check(ctx, o.at.Registry)

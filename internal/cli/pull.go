@@ -336,6 +336,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 	}
 	shown := o.display.open(s.err)
 	opts.Registry.Trace = shown.trace
+	o.registry.reach.tellUnread(shown.step)
 	for _, a := range o.aliases {
 		shown.events.Send(image.Event{Kind: image.EventNote, Text: a.String()})
 	}

@@ -176,6 +176,7 @@ type hostFlags struct {
 	given     func(flag string) bool
 
 	parsed []hosts.Mirror // by validate
+	unread []error        // configuration that we may not read, by options
 }
 
 func (f *hostFlags) add(flags *pflag.FlagSet) {
@@ -253,11 +254,20 @@ func (f *hostFlags) options(references []ref.Reference) (registry.Options, error
 	if config, err = config.With(f.flags(references)); err != nil {
 		return registry.Options{}, err
 	}
+	f.unread = config.Unread()
 	proxy, err := f.proxyFunc()
 	if err != nil {
 		return registry.Options{}, usageError{err}
 	}
 	return registry.Options{Hosts: config.Host, Routes: config.Route, Proxy: proxy, UserAgent: userAgent()}, nil
+}
+
+// tellUnread tells what options had to pass over: whoever put a certificate
+// there wonders why it is not known.
+func (f *hostFlags) tellUnread(tell func(format string, args ...any)) {
+	for _, err := range f.unread {
+		tell("not read: %v", err)
+	}
 }
 
 // flags are what goes before those files.

@@ -82,6 +82,7 @@ func (o *tokenOptions) run(ctx context.Context, s streams) error {
 	if o.alias != nil {
 		shown.note("%s", o.alias)
 	}
+	o.registry.reach.tellUnread(shown.step)
 	session := registry.NewSession(opts)
 	defer func() { _ = session.Close() }()
 	token, err := fetchToken(ctx, session, o.at)
