@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/credential"
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/demo"
 	"github.com/davit-cli/davit/internal/memregistry"
@@ -63,6 +65,39 @@ func ExamplePull_stream() {
 	}()
 	n, err := io.Copy(io.Discard, r)
 	fmt.Println(n > 12<<20, err)
+	// Output: true <nil>
+}
+
+// Pull with what the command line finds by itself: the credentials that docker
+// login and podman login have stored, and the certificates and mirrors of
+// Docker's, Podman's and containerd's configuration; and with a mirror of one's
+// own.
+func ExamplePull_configured() {
+	host, stop := exampleRegistry()
+	defer stop()
+	copied, stopCopy := exampleRegistry()
+	defer stopCopy()
+
+	config, err := hosts.Load(hosts.Environment{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mirror, err := hosts.ParseMirror(host + "=http://" + copied)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if config, err = config.With(hosts.Flags{Mirrors: []hosts.Mirror{mirror}}); err != nil {
+		log.Fatal(err)
+	}
+	result, err := davit.Pull(context.Background(), host+"/davit/demo:latest", davit.PullOptions{
+		Stream: io.Discard,
+		Registry: registry.Options{
+			Credentials: credential.Stored(credential.StoredOptions{}),
+			Hosts:       config.Host,
+			Routes:      config.Route,
+		},
+	})
+	fmt.Println(result.Reference == host+"/davit/demo:latest", err)
 	// Output: true <nil>
 }
 
