@@ -41,6 +41,21 @@ func parseName(config *hosts.Config, name string) (ref.Reference, *alias, error)
 	return meant, &alias{short, full, source}, nil
 }
 
+// parseOne reads the one image that a command takes.
+func parseOne(cmd string, args []string, flags *registryFlags) (ref.Reference, *alias, error) {
+	if err := flags.reach.misplaced(args); err != nil {
+		return ref.Reference{}, nil, err
+	}
+	if len(args) != 1 {
+		return ref.Reference{}, nil, usagef("%s takes one image, such as: davit %s alpine", cmd, cmd)
+	}
+	config, err := hosts.Load(hosts.Environment{})
+	if err != nil {
+		return ref.Reference{}, nil, err
+	}
+	return parseName(config, args[0])
+}
+
 // cutShort parts a name without registry and namespace from its tag and digest.
 // short is empty where the name is none.
 func cutShort(name string) (short, rest string) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -77,21 +76,8 @@ func newDoctor(s streams) *cobra.Command {
 }
 
 func (o *doctorOptions) validate(args []string) error {
-	switch len(args) {
-	case 0:
-		return usagef("which image? such as: davit doctor alpine")
-	case 1:
-	default:
-		if err := o.registry.reach.misplaced(args); err != nil {
-			return err
-		}
-		return usagef("one image at a time, but there are %d", len(args))
-	}
-	config, err := hosts.Load(hosts.Environment{})
-	if err != nil {
-		return err
-	}
-	if o.reference, o.alias, err = parseName(config, args[0]); err != nil {
+	var err error
+	if o.reference, o.alias, err = parseOne("doctor", args, &o.registry); err != nil {
 		return err
 	}
 	if err := o.display.validate(); err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -52,17 +51,8 @@ func newToken(s streams) *cobra.Command {
 }
 
 func (o *tokenOptions) validate(args []string) error {
-	if err := o.registry.reach.misplaced(args); err != nil {
-		return err
-	}
-	if len(args) != 1 {
-		return usagef("token takes one image, such as: davit token alpine")
-	}
-	config, err := hosts.Load(hosts.Environment{})
-	if err != nil {
-		return err
-	}
-	if o.at, o.alias, err = parseName(config, args[0]); err != nil {
+	var err error
+	if o.at, o.alias, err = parseOne("token", args, &o.registry); err != nil {
 		return err
 	}
 	if err := o.display.validate(); err != nil {
