@@ -320,7 +320,14 @@ func TestTokenThatEndsOnItsWay(t *testing.T) {
 		if _, err := r.Manifest(t.Context(), "v1"); err != nil || len(w.exchanges) != 4 {
 			t.Errorf("%d exchanges, %v", len(w.exchanges), err)
 		}
+		// A realm whose tokens have always ended does not keep us for ever.
+		w.life, w.says, w.exchanges = time.Nanosecond, `,"expires_in":0.001`, nil
+		w.delay = time.Second
+		if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, image.ErrUnauthorized) || len(w.exchanges) > maxLate+2 {
+			t.Errorf("%d exchanges, %v", len(w.exchanges), err)
+		}
 		// One that is refused while it lives is.
+		w.life, w.says = 0, ""
 		w.grants = func([]string, string) bool { return false }
 		if _, err := r.Manifest(t.Context(), "v1"); !errors.Is(err, image.ErrUnauthorized) {
 			t.Error(err)

@@ -40,7 +40,11 @@ type shown struct {
 	manner    manner
 	token     token // where the manner exchanges
 	answers   bool  // a challenge to this very request, and was not shown in advance
+	late      int   // how many new tokens before it had ended on their way
 }
+
+// maxLate is how many new tokens may end on their way, one after another.
+const maxLate = 5
 
 // name is what messages call it.
 func (a *authorizer) name() string {
@@ -74,15 +78,15 @@ func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown)
 		a.note(resp, was)
 		return nil, nil
 	}
-	gaveUp := false
+	gaveUp, late := false, was.late
 	switch {
 	case was.value == "":
 	case was.token.joint && (was.answers || !a.hasWorked(was)):
 		was.account.keepApart(tokenKey(was.manner, was.challenge))
 	case was.manner.exchanges() && !was.answers:
 		// It may have ended before its time.
-	case was.manner.exchanges() && !time.Now().Before(was.token.expires):
-		// It was new, and has ended on its way.
+	case was.manner.exchanges() && late < maxLate && !time.Now().Before(was.token.expires):
+		late++ // it was new
 	case was.account.credential.Token != "" && !a.hasWorked(was):
 		a.fail(was.manner)
 	case was.manner.exchanges() || !a.mayLeaveOut(was.account):
@@ -100,7 +104,7 @@ func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown)
 	case err != nil:
 		return nil, err
 	case next != nil:
-		next.answers = true
+		next.answers, next.late = true, late
 		a.mu.Lock()
 		a.met = &next.challenge
 		a.mu.Unlock()
