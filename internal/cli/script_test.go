@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -119,6 +120,12 @@ func setup(env *testscript.Env) error {
 		}
 	})
 	env.Setenv("HOME", env.WorkDir+"/home")
+	// What this machine's registries.conf says is not for scripts.
+	none := filepath.Join(env.WorkDir, ".tmp", "registries.conf")
+	if err := os.WriteFile(none, nil, 0o600); err != nil {
+		return err
+	}
+	env.Setenv("CONTAINERS_REGISTRIES_CONF", none)
 	env.Setenv("ARCH", runtime.GOARCH)
 	env.Setenv("PLATFORM", hostPlatform())
 	return nil
