@@ -47,6 +47,11 @@ func (e *examination) ping(ctx context.Context) bool {
 	if err != nil {
 		f.Status, f.Text = StatusWarning, refusalText(err)
 	}
+	if t.status == 0 { // whoever does not answer this does not answer at all
+		e.fault(f)
+		e.stop(HopAPI)
+		return false
+	}
 	if odd {
 		f.Text += ", which is not what registries answer"
 	}

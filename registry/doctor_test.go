@@ -80,6 +80,22 @@ func (d diagnosed) String() string {
 	return strings.Join(lines, "\n")
 }
 
+// Who takes connections and gives no answer is not asked again and again.
+func TestDiagnoseWithoutAnswer(t *testing.T) {
+	s := registrytest.Start(t, registrytest.Options{Intercept: func(w http.ResponseWriter, _ *http.Request) bool {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = conn.Close()
+		}
+		return true
+	}})
+	d := diagnose(t, "http://"+s.Host()+"/team/app:v1", Options{})
+	d.want(HopAPI, StatusFault, "the connection was cut")
+	d.want(HopManifest, StatusSkipped, "")
+	if d.err == nil || s.Stats().Requests != 1 {
+		t.Errorf("%d requests, error %v", s.Stats().Requests, d.err)
+	}
+}
+
 // The whole way, with a realm and a store on other ports, leaves no fault.
 func TestDiagnose(t *testing.T) {
 	s := registrytest.Start(t, registrytest.Options{
