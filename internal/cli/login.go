@@ -34,13 +34,11 @@ Environment:
   SSL_CERT_FILE, SSL_CERT_DIR      CAs to trust, in place of the system's`
 
 type loginOptions struct {
-	username      string
-	password      string // never: answered with a hint
-	passwordStdin bool
-	tokenStdin    bool
-	reach         hostFlags
-	display       displayFlags
-	given         func(flag string) bool
+	login    credentialFlags
+	password string // never: answered with a hint
+	reach    hostFlags
+	display  displayFlags
+	given    func(flag string) bool
 
 	at ref.Reference // of the registry, with some repository
 }
@@ -63,11 +61,9 @@ func newLogin(s streams) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVarP(&o.username, "username", "u", "", "`USER`; asked for where it is not given")
+	o.login.addGiven(flags)
 	flags.StringVarP(&o.password, "password", "p", "", "")
 	_ = flags.MarkHidden("password")
-	flags.BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from stdin")
-	flags.BoolVar(&o.tokenStdin, "token-stdin", false, "read a token from stdin, of whatever kind the registry takes")
 	o.reach.addWithoutMirrors(flags)
 	o.display.addMessages(cmd)
 	o.given = flags.Changed
@@ -99,27 +95,19 @@ func parseRegistry(cmd string, args []string) (ref.Reference, error) {
 }
 
 func (o *loginOptions) validate(args []string) error {
-	var err error
-	switch {
-	case o.given("password"):
+	if o.given("password") {
 		return usagef("--password: a password among the arguments can be read by all users of the machine: use --password-stdin")
-	case o.given("username") && o.username == "":
-		return usagef("--username is empty")
-	case strings.Contains(o.username, ":"):
-		return errPasswordInUsername
-	case o.passwordStdin && o.tokenStdin:
-		return usagef("--password-stdin and --token-stdin both want stdin")
-	case o.passwordStdin && o.username == "":
-		return usagef("--password-stdin needs --username; a token alone is given with --token-stdin")
 	}
+	var err error
 	if o.at, err = parseRegistry("login", args); err != nil {
 		return err
 	}
-	if err := o.display.validate(); err != nil {
-		return err
-	}
-	if err := o.reach.validate([]ref.Reference{o.at}); err != nil {
-		return err
+	for _, err := range []error{
+		o.login.validate([]string{o.at.Registry}), o.display.validate(), o.reach.validate([]ref.Reference{o.at}),
+	} {
+		if err != nil {
+			return err
+		}
 	}
 	o.reach.plainHTTP.registry = o.reach.plainHTTP.registry || o.at.Scheme == "http"
 	return nil
@@ -172,25 +160,16 @@ func (o *loginOptions) run(ctx context.Context, s streams) error {
 	return o.print(s, checked.Credential.Username, where)
 }
 
-// ask gets the credential to store.
+// ask gets the credential to store, from a person where the flags do not give
+// it.
 func (o *loginOptions) ask(ctx context.Context, s streams) (credential.Provider, error) {
-	host := o.at.Registry
-	if o.tokenStdin {
-		token, err := readSecret(ctx, s.in, "--token-stdin")
-		return credential.GivenToken(o.username, token, "--token-stdin", host), err
-	}
-	if o.passwordStdin {
-		password, err := readSecret(ctx, s.in, "--password-stdin")
-		return credential.Given(o.username, password, "--username", host), err
-	}
-	if o.username == "" {
+	if o.login.username == "" && !o.login.tokenStdin {
 		var err error
-		if o.username, err = askLine(ctx, s, fmt.Sprintf("User for %s: ", host)); err != nil {
+		if o.login.username, err = askLine(ctx, s, fmt.Sprintf("User for %s: ", o.at.Registry)); err != nil {
 			return nil, err
 		}
 	}
-	password, err := askPassword(ctx, s, fmt.Sprintf("Password of %s for %s: ", o.username, host))
-	return credential.Given(o.username, password, "--username", host), err
+	return o.login.fromFlags(ctx, s, []string{o.at.Registry})
 }
 
 // everywhere is where a command finds credentials that has none by flag.

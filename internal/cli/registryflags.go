@@ -68,10 +68,15 @@ type credentialFlags struct {
 }
 
 func (f *credentialFlags) add(flags *pflag.FlagSet) {
+	f.addGiven(flags)
+	flags.StringVar(&f.authfile, "authfile", "", "`FILE` with credentials as podman login stores them")
+}
+
+// addGiven is add for the flags that give a credential themselves.
+func (f *credentialFlags) addGiven(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless --password-stdin")
 	flags.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password from stdin")
 	flags.BoolVar(&f.tokenStdin, "token-stdin", false, "read a token from stdin, of whatever kind the registry takes")
-	flags.StringVar(&f.authfile, "authfile", "", "`FILE` with credentials as podman login stores them")
 	f.given = flags.Changed
 }
 
