@@ -49,7 +49,7 @@ func parseOne(cmd string, args []string, flags *registryFlags) (ref.Reference, *
 	if len(args) != 1 {
 		return ref.Reference{}, nil, usagef("%s takes one image, such as: davit %s alpine", cmd, cmd)
 	}
-	config, err := hosts.Load(hosts.Environment{})
+	config, err := flags.reach.files()
 	if err != nil {
 		return ref.Reference{}, nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit"
-	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 )
@@ -180,7 +179,7 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 
 // parse reads the names, which may be aliases.
 func (o *pullOptions) parse() error {
-	config, err := hosts.Load(hosts.Environment{})
+	config, err := o.registry.reach.files()
 	if err != nil {
 		return err
 	}

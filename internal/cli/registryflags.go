@@ -180,6 +180,7 @@ type hostFlags struct {
 	mirrors   []string
 	given     func(flag string) bool
 
+	config *hosts.Config  // by files
 	parsed []hosts.Mirror // by validate
 	unread []error        // configuration that we may not read, by options
 }
@@ -252,7 +253,7 @@ func (f *hostFlags) misplaced(names []string) error {
 
 // options reads the configuration files of Docker, Podman and containerd too.
 func (f *hostFlags) options(references []ref.Reference) (registry.Options, error) {
-	config, err := hosts.Load(hosts.Environment{})
+	config, err := f.files()
 	if err != nil {
 		return registry.Options{}, err
 	}
@@ -265,6 +266,16 @@ func (f *hostFlags) options(references []ref.Reference) (registry.Options, error
 		return registry.Options{}, usageError{err}
 	}
 	return registry.Options{Hosts: config.Host, Routes: config.Route, Proxy: proxy, UserAgent: userAgent()}, nil
+}
+
+// files are what the configuration files say, read once for names and hosts.
+func (f *hostFlags) files() (*hosts.Config, error) {
+	if f.config != nil {
+		return f.config, nil
+	}
+	var err error
+	f.config, err = hosts.Load(hosts.Environment{})
+	return f.config, err
 }
 
 // tellUnread tells what options had to pass over: whoever put a certificate
