@@ -1,0 +1,53 @@
+package image
+
+import (
+	"context"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Store is a Source on disk that holds whole images: an archive, a layout, a
+// directory of components. Of what it holds, Manifest takes only digests; it
+// and Blob verify what they read, OpenRange does not, as of any Source. Errors
+// name the step and the file; what is not there wraps ErrNotFound.
+type Store interface {
+	Source
+	// Images are the images that it holds, in its order, at least one.
+	Images() []Stored
+	// Close gives up the files that are open. Nothing is read afterwards.
+	io.Closer
+}
+
+// Stored is an image that a Store holds. One image with several names is there
+// once for each.
+type Stored struct {
+	// Descriptor is of its root, an index or a manifest.
+	Descriptor
+	// Name is the full name that the store gives it, with tag or digest:
+	// docker.io/library/alpine:3.20. Empty where it gives none.
+	Name string
+	// RefName is the store's own short name for it, where it has one: the
+	// annotation org.opencontainers.image.ref.name.
+	RefName string
+	// Made says that the store has no manifest and the Source makes one, as of
+	// an archive of docker save: no registry knows its digest.
+	Made bool
+}
+
+// Describer is a Source that can tell what a tag or digest names without
+// giving the manifest.
+type Describer interface {
+	// Describe returns media type, digest and size, as the source tells them:
+	// nothing of it is verified. Errors are those of Source.Manifest.
+	Describe(ctx context.Context, tagOrDigest string) (Descriptor, error)
+}
+
+// ReferrerLister is a Source that knows what refers to a manifest or index:
+// signatures, SBOMs, attestations.
+type ReferrerLister interface {
+	// Referrers are the descriptors of the manifests whose subject it is (OCI
+	// distribution-spec, "Listing Referrers"), with artifact type and
+	// annotations, in the source's order. None is no error.
+	Referrers(ctx context.Context, subject digest.Digest) ([]Descriptor, error)
+}
