@@ -36,11 +36,11 @@ func Resolve(ctx context.Context, src Source, r ref.Reference, want Platforms, e
 	return newResolver(src, r, want, events).resolve(ctx)
 }
 
-// ResolveStored is Resolve for an image that a store holds. The Image's
+// ResolveStored is Resolve for an image that a Store holds, which src reads. The Image's
 // Reference and Name are the stored name, and empty where it has none; errors
 // call it by label then.
-func ResolveStored(ctx context.Context, store Store, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
-	return newStoredResolver(store, stored, label, want, events).resolve(ctx)
+func ResolveStored(ctx context.Context, src Source, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
+	return newStoredResolver(src, stored, label, want, events).resolve(ctx)
 }
 
 // UnknownError says that a document is no manifest or index that davit reads.
@@ -87,12 +87,12 @@ func newResolver(src Source, r ref.Reference, want Platforms, events EventFunc) 
 	}
 }
 
-func newStoredResolver(store Store, stored Stored, label string, want Platforms, events EventFunc) *resolver {
+func newStoredResolver(src Source, stored Stored, label string, want Platforms, events EventFunc) *resolver {
 	r, err := ref.Parse(stored.Name)
 	if stored.Name == "" || err != nil {
 		r = ref.Reference{}
 	}
-	v := newResolver(store, r, want, events)
+	v := newResolver(src, r, want, events)
 	v.root, v.label = &stored.Descriptor, label
 	return v
 }
