@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/internal/ui"
 )
 
 // inspectionWriter prints what is known of an image, for people. An image looks
@@ -124,7 +123,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 }
 
 func (p *inspectionWriter) layer(number int, layer davit.InspectedLayer, made string) {
-	p.print("%5d %8s  %s\n                 %s\n", number, size(layer.Size), made, layer.Digest)
+	p.print("%5d %8s  %s\n                 %s\n", number, ui.Size(layer.Size), made, layer.Digest)
 }
 
 // madeWidth is how much of a line of history is shown.
@@ -163,18 +162,15 @@ func (p *inspectionWriter) referrers(all []davit.Referrer) {
 }
 
 func inspectedSize(x davit.Inspection) string {
-	s := size(x.Size) + " compressed"
+	s := ui.Size(x.Size) + " compressed"
 	if x.ArtifactType != "" {
-		s = size(x.Size)
+		s = ui.Size(x.Size)
 	}
 	if x.Unpacked > 0 {
-		s += ", " + size(x.Unpacked) + " uncompressed"
+		s += ", " + ui.Size(x.Unpacked) + " uncompressed"
 	}
 	return s
 }
-
-// size is bytes as docker shows them.
-func size(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
 
 // pairs are a map's entries as KEY=VALUE, sorted.
 func pairs(m map[string]string) []string {
