@@ -377,7 +377,7 @@ func (v *resolver) checkPlatform(have Platform, told *Platform) error {
 	for _, want := range v.want.List {
 		if !fits(have, want) {
 			return fmt.Errorf("choose platform: %w: it is an image for %s, not for %s: ask for it without a platform, or with --platform %s",
-				ErrNotFound, FormatPlatform(have), FormatPlatform(want), quoteValue(FormatPlatform(have)))
+				ErrNotFound, FormatPlatform(have), FormatPlatform(want), QuotePlatform(FormatPlatform(have)))
 		}
 	}
 	return nil
