@@ -63,8 +63,8 @@ func (r *Reader) open() (err error) {
 		return err
 	}
 	if r.tar, err = tarindex.Read(r.file, r.file.size); err != nil {
-		if len(r.tar.Entries) == 0 && errors.Is(err, image.ErrVerification) {
-			err = fmt.Errorf("it is no tar: %w", err)
+		if broken, ok := errors.AsType[*tarindex.BrokenError](err); ok && broken.Entry == "" && len(r.tar.Entries) == 0 {
+			return fmt.Errorf("it is no tar: %w", err)
 		}
 		return err
 	}
@@ -80,6 +80,8 @@ func (r *Reader) open() (err error) {
 		}
 	}
 	switch {
+	case !layout && !docker && !r.tar.Ended:
+		return fmt.Errorf("%w: it has neither %s nor %s, and no end: it is cut off", image.ErrVerification, ocispec.ImageIndexFile, dockerManifest)
 	case !layout && !docker:
 		return fmt.Errorf("%w: neither %s nor %s", ErrNoArchive, ocispec.ImageIndexFile, dockerManifest)
 	case len(r.images) == 0:
@@ -95,11 +97,20 @@ func (r *Reader) holds(name string) bool {
 
 // document reads a small file of the archive.
 func (r *Reader) document(name string, limit int64) ([]byte, error) {
-	e, err := r.tar.Find(name)
+	e, err := r.lookup(name)
 	if err != nil {
 		return nil, err
 	}
 	return r.read(e, limit)
+}
+
+// lookup is where a file of the archive stands.
+func (r *Reader) lookup(name string) (tarindex.Entry, error) {
+	e, err := r.tar.Find(name)
+	if errors.Is(err, image.ErrNotFound) && !r.tar.Ended {
+		err = fmt.Errorf("%w; the tar has no end: it may be cut off", err)
+	}
+	return e, err
 }
 
 // read reads an entry whole.
@@ -123,17 +134,17 @@ func (r *Reader) Images() []image.Stored { return slices.Clone(r.images) }
 // Manifest returns a manifest or index by its digest; tags are not known here.
 // It is part of image.Source.
 func (r *Reader) Manifest(ctx context.Context, tagOrDigest string) (image.Content, error) {
-	c, err := r.manifest(ctx, digest.Digest(tagOrDigest))
+	if err := ctx.Err(); err != nil {
+		return image.Content{}, err
+	}
+	c, err := r.manifest(digest.Digest(tagOrDigest))
 	if err != nil {
-		return image.Content{}, fmt.Errorf("read manifest %q of %s: %w", tagOrDigest, r.path, err)
+		return image.Content{}, fmt.Errorf("read manifest %s of %s: %w", tagOrDigest, r.path, err)
 	}
 	return c, nil
 }
 
-func (r *Reader) manifest(ctx context.Context, d digest.Digest) (image.Content, error) {
-	if err := ctx.Err(); err != nil {
-		return image.Content{}, err
-	}
+func (r *Reader) manifest(d digest.Digest) (image.Content, error) {
 	if image.CheckDigest(d) != nil {
 		return image.Content{}, fmt.Errorf("%w: an archive has manifests by digest", image.ErrNotFound)
 	}
@@ -236,7 +247,7 @@ func (r *Reader) find(d digest.Digest) (tarindex.Entry, error) {
 		return tarindex.Entry{}, err
 	}
 	if r.blobs == nil {
-		return r.tar.Find(blobName(d))
+		return r.lookup(blobName(d))
 	}
 	e, ok := r.blobs[d]
 	if !ok {

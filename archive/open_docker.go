@@ -100,7 +100,7 @@ func (m *maker) manifest(img DockerImage) (image.Content, error) {
 }
 
 func (m *maker) config(name string) (madeConfig, error) {
-	e, err := m.tar.Find(path.Clean(name))
+	e, err := m.lookup(path.Clean(name))
 	if err != nil {
 		return madeConfig{}, err
 	}
@@ -127,7 +127,7 @@ func (m *maker) config(name string) (madeConfig, error) {
 // layer describes a layer as it is in the archive. That of a plain tar has its
 // diffID's digest, which whoever reads the layer verifies.
 func (m *maker) layer(name string, diffID digest.Digest) (image.Descriptor, error) {
-	e, err := m.tar.Find(path.Clean(name))
+	e, err := m.lookup(path.Clean(name))
 	if err != nil {
 		return image.Descriptor{}, err
 	}

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -97,7 +96,7 @@ func (r *Reader) configs(d image.Descriptor, budget *int) []digest.Digest {
 	if *budget--; *budget < 0 {
 		return nil
 	}
-	c, err := r.manifest(context.Background(), d.Digest)
+	c, err := r.manifest(d.Digest)
 	if err != nil {
 		return nil
 	}
