@@ -314,7 +314,7 @@ func checkContent(c Content, d Descriptor) (Content, error) {
 	mediaType, err := MediaTypeOf(c)
 	// Schema 1 comes first: its digest leaves out the signatures in its bytes.
 	if !errors.Is(err, ErrSchema1) {
-		if err := checkBytes(c.Descriptor, c.Bytes); err != nil {
+		if err := CheckBytes(c.Descriptor, c.Bytes); err != nil {
 			return Content{}, fmt.Errorf("fetch manifest: %w", err)
 		}
 	}
@@ -449,7 +449,7 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 	if err := v.count(len(c.Bytes)); err != nil {
 		return Content{}, err
 	}
-	if err := checkBytes(d, c.Bytes); err != nil {
+	if err := CheckBytes(d, c.Bytes); err != nil {
 		return Content{}, err
 	}
 	return c, nil
