@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -115,7 +116,7 @@ func (e entry) descriptor() (image.Descriptor, error) {
 }
 
 // Images are the entries of index.json, in its order.
-func (r *Reader) Images() []image.Stored { return r.images }
+func (r *Reader) Images() []image.Stored { return slices.Clone(r.images) }
 
 // Manifest reads the manifest or index that a digest names. It has the media
 // type that index.json tells, or else what its bytes are.
