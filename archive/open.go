@@ -226,6 +226,15 @@ func (r *Reader) part(ctx context.Context, blob image.Descriptor, off, n int64) 
 	return io.NewSectionReader(content, off, min(n, e.Size-off)), nil
 }
 
+// BlobSize is the size of a blob in bytes, as the tar tells it.
+func (r *Reader) BlobSize(_ context.Context, d digest.Digest) (int64, error) {
+	e, err := r.find(d)
+	if err != nil {
+		return 0, fmt.Errorf("open blob %s of %s: %w", d, r.path, err)
+	}
+	return e.Size, nil
+}
+
 // body is a range that ends with its context.
 type body struct {
 	ctx context.Context

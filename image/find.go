@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -84,4 +86,24 @@ func (f Finder) config(ctx context.Context) (Content, error) {
 		return Content{}, fmt.Errorf("fetch config %s: %w", manifest.Config.Digest, err)
 	}
 	return config, nil
+}
+
+// FetchPlatform is the platform that the config of a manifest tells, with linux
+// where it names no operating system. It is nil for what is no container image.
+// Errors are those of Source.Blob, or wrap ErrVerification.
+func FetchPlatform(ctx context.Context, src Source, m ocispec.Manifest) (*Platform, error) {
+	if !isImageConfig(m.Config.MediaType) {
+		return nil, nil
+	}
+	v := newResolver(src, ref.Reference{}, Platforms{}, nil)
+	config, err := v.fetchConfig(ctx, m.Config)
+	if err != nil {
+		return nil, fmt.Errorf("fetch config %s: %w", m.Config.Digest, err)
+	}
+	platform, err := readConfig(config, len(m.Layers), nil)
+	if err != nil {
+		return nil, fmt.Errorf("read config %s: %w", config.Digest, err)
+	}
+	platform = settle(platform, nil)
+	return &platform, nil
 }
