@@ -52,8 +52,9 @@ func openTar(path string) (*tarFile, error) {
 	if kind == compress.Plain {
 		return &tarFile{File: f, size: info.Size()}, nil
 	}
-	defer f.Close()
-	return decompress(f, maxDecompressed)
+	t, err := decompress(f, maxDecompressed)
+	_ = f.Close() // what is only read loses nothing
+	return t, err
 }
 
 // decompress writes what a compressed tar holds to a temporary file.
