@@ -313,7 +313,7 @@ func checkContent(c Content, d Descriptor) (Content, error) {
 	mediaType, err := MediaTypeOf(c)
 	// Schema 1 comes first: its digest leaves out the signatures in its bytes.
 	if !errors.Is(err, ErrSchema1) {
-		if err := checkBytes(c.Descriptor, c.Bytes); err != nil {
+		if err := CheckBytes(c.Descriptor, c.Bytes); err != nil {
 			return Content{}, fmt.Errorf("fetch manifest: %w", err)
 		}
 	}
@@ -376,7 +376,7 @@ func (v *resolver) checkPlatform(have Platform, told *Platform) error {
 	for _, want := range v.want.List {
 		if !fits(have, want) {
 			return fmt.Errorf("choose platform: %w: it is an image for %s, not for %s: ask for it without a platform, or with --platform %s",
-				ErrNotFound, FormatPlatform(have), FormatPlatform(want), quoteValue(FormatPlatform(have)))
+				ErrNotFound, FormatPlatform(have), FormatPlatform(want), QuotePlatform(FormatPlatform(have)))
 		}
 	}
 	return nil
@@ -414,7 +414,7 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 	if err := v.count(len(c.Bytes)); err != nil {
 		return Content{}, err
 	}
-	if err := checkBytes(d, c.Bytes); err != nil {
+	if err := CheckBytes(d, c.Bytes); err != nil {
 		return Content{}, err
 	}
 	return c, nil

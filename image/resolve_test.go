@@ -307,7 +307,7 @@ func TestResolve(t *testing.T) {
 				t.Errorf("%+v", img)
 			}
 			for _, c := range []Content{img.Root(), img.Manifests[0].Content, img.Manifests[0].Config} {
-				if err := checkBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
+				if err := CheckBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
 					t.Errorf("%+v: %v", c.Descriptor, err)
 				}
 			}
@@ -472,7 +472,7 @@ func TestResolveConfig(t *testing.T) {
 		if err != nil && !strings.HasPrefix(err.Error(), "r.io/a:1: fetch config sha256:") {
 			t.Errorf("%s: %v; want it to name the image and the step", name, err)
 		}
-		if err == nil && checkBytes(img.Manifests[0].Config.Descriptor, img.Manifests[0].Config.Bytes) != nil {
+		if err == nil && CheckBytes(img.Manifests[0].Config.Descriptor, img.Manifests[0].Config.Bytes) != nil {
 			t.Errorf("%s: the config is wrong", name)
 		}
 	}
