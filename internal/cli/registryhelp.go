@@ -21,6 +21,3 @@ Environment:
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
   SSL_CERT_FILE, SSL_CERT_DIR     CAs to trust, in place of the system's
   CONTAINERS_REGISTRIES_CONF      in place of registries.conf`
-
-// lookFooter is for the commands that look at images.
-const lookFooter = exitCodesHelp + "\n\n" + credentialsHelp + "\n\n" + hostsHelp
