@@ -110,7 +110,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 	told := map[int]bool{}
 	for _, h := range x.History {
 		if told[h.Layer] = true; h.Layer == 0 {
-			p.print("    -          %s\n", madeBy(h))
+			p.print("    -           %s\n", madeBy(h))
 			continue
 		}
 		p.layer(h.Layer, x.Layers[h.Layer-1], madeBy(h))
@@ -123,7 +123,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 }
 
 func (p *inspectionWriter) layer(number int, layer davit.InspectedLayer, made string) {
-	p.print("%5d %8s  %s\n                 %s\n", number, ui.Size(layer.Size), made, layer.Digest)
+	p.print("%5d %8s  %s\n                %s\n", number, ui.Size(layer.Size), made, layer.Digest)
 }
 
 // madeWidth is how much of a line of history is shown.
