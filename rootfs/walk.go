@@ -82,7 +82,7 @@ func (t *Tree) describe(id uint32, path string) Entry {
 	}
 	l := t.layers[n.layer]
 	rec := l.records.at(n.rec)
-	m := t.metas.list[rec.meta]
+	m := t.metas.list[l.metaOf(rec)]
 	e.Layer, e.Mode, e.UID, e.GID = int(n.layer), int64(m.mode), m.uid, m.gid
 	e.ModTime = time.Unix(rec.mtime, int64(rec.nsec))
 	e.Xattrs = decodeXattrs(t.metas.xattrs[m.xattrs])
