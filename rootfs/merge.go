@@ -226,16 +226,16 @@ func (t *Tree) begin() (int64, error) {
 		return 0, ErrWritten
 	}
 	var total int64
-	linked := map[inode]bool{}
+	linked := map[fileID]bool{}
 	t.tree.reachable(root, func(n *node) {
 		if n.kind != tar.TypeReg {
 			return
 		}
 		if n.linked {
-			if linked[inode{n.layer, n.rec}] {
+			if linked[fileID{n.layer, n.rec}] {
 				return
 			}
-			linked[inode{n.layer, n.rec}] = true
+			linked[fileID{n.layer, n.rec}] = true
 		}
 		rec := t.layers[n.layer].records.at(n.rec)
 		total += rec.size

@@ -87,7 +87,7 @@ func (r *recorder) next(h *tar.Header) (n name, skip bool, err error) {
 		return n, skip, err
 	}
 	if r.entries.Add(1) > r.opts.Limits.Entries {
-		return n, false, fmt.Errorf("%w: the layers have more than %d entries", ErrLimit, r.opts.Limits.Entries)
+		return n, false, r.opts.Limits.errEntries()
 	}
 	return n, false, nil
 }

@@ -112,7 +112,7 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 func (c *counter) over() error {
-	return fmt.Errorf("%w: the layers decode to more than %d bytes", ErrLimit, c.limit)
+	return Limits{Bytes: c.limit}.errBytes()
 }
 
 // hold counts the size of a sparse file, whose holes become zeros.
