@@ -58,16 +58,16 @@ type Table struct {
 
 // entry is an entry of the layer's tar.
 type entry struct {
-	name, link     string
-	uname, gname   string
-	size, mode     int64
-	uid, gid       int
-	modTime        time.Time
-	kind           byte // tar's Typeflag
-	told           bool // digest is
-	digest         [sha256.Size]byte
-	chunk, chunks  uint32 // the first of its chunks, and how many there are
-	*more                 // nil: nothing
+	name, link    string
+	uname, gname  string
+	size, mode    int64
+	uid, gid      int
+	modTime       time.Time
+	kind          byte // tar's Typeflag
+	told          bool // digest is
+	digest        [sha256.Size]byte
+	chunk, chunks uint32 // the first of its chunks, and how many there are
+	*more                // nil: nothing
 }
 
 // more is what few entries have.

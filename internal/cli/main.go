@@ -66,7 +66,7 @@ func newRoot(s streams) *cobra.Command {
 	root.AddCommand(
 		newPull(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s),
-		newInspect(s),
+		newInspect(s), newFiles(s), newCat(s), newDiff(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s), newDemo(s), newVersion(s),
 	)
 	return root
