@@ -36,7 +36,7 @@ type Difference struct {
 	// Config are changes of what a container runs.
 	Config []ConfigChange `json:"config"`
 	// Files is nil where files were not compared.
-	Files []FileChange `json:"files,omitempty"`
+	Files []FileChange `json:"files,omitzero"`
 }
 
 // DiffSide is one of the images.
@@ -123,6 +123,7 @@ func (s *side) about() DiffSide {
 
 // diffLayers parts the layers of two manifests.
 func diffLayers(a, b image.Manifest) (shared, onlyA, onlyB []DiffLayer) {
+	shared, onlyA, onlyB = []DiffLayer{}, []DiffLayer{}, []DiffLayer{}
 	has := func(m image.Manifest, d digest.Digest) bool {
 		return slices.ContainsFunc(m.Layers, func(l image.Descriptor) bool { return l.Digest == d })
 	}
@@ -173,7 +174,7 @@ func diffConfigs(a, b image.Manifest) []ConfigChange {
 	left, right := configFields(a), configFields(b)
 	all := maps.Clone(left)
 	maps.Copy(all, right)
-	var changes []ConfigChange
+	changes := []ConfigChange{}
 	for _, field := range slices.Sorted(maps.Keys(all)) {
 		if left[field] != right[field] {
 			changes = append(changes, ConfigChange{field, left[field], right[field]})
