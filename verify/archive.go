@@ -53,6 +53,7 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 		t.find = func(name string) (*file, error) { return nil, fmt.Errorf("%w: %s", image.ErrNotFound, name) }
 		return t, nil
 	}
+	t.kind = kind
 	in, size := f, info.Size()
 	if kind != compress.Plain {
 		in, err = c.decompress(ctx, base, t, f)

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/davit-cli/davit/internal/compress"
 )
 
 // judge compares what was read with what it should be.
@@ -60,6 +58,3 @@ func (f *file) claimed() bool {
 
 // mayBeLayer says whether a loose claim may be that of the file's tar.
 func (f *file) mayBeLayer() bool { return f.loose && strings.Contains(f.name, ".tar") }
-
-// isZstd says whether the file is a layer in zstd.
-func (f *file) isZstd() bool { return f.facts != nil && f.facts.kind == compress.Zstd }

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/compress"
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
@@ -72,35 +73,52 @@ func (c *checker) docker() Loader {
 	case len(c.loads) == 0:
 		return no("manifest.json names no image")
 	}
-	refused := c.refusedTags()
+	refused := c.refusedTags(docker, false)
 	if why := c.listFault(); why != "" {
 		return no(why)
 	}
 	if refused != "" {
 		return no(refused)
 	}
-	for _, l := range c.loads {
-		for _, f := range l.layers {
-			if f.isZstd() {
-				return Loader{Name: docker, Takes: true, Why: "layers in zstd need Docker 23 or newer"}
-			}
-		}
+	var needs []string
+	if c.tree.kind == compress.Zstd {
+		needs = append(needs, "archives")
+	}
+	if c.hasZstd() {
+		needs = append(needs, "layers")
+	}
+	if len(needs) > 0 {
+		return Loader{Name: docker, Takes: true, Why: strings.Join(needs, " and ") + " in zstd need Docker 23 or newer"}
 	}
 	return Loader{Name: docker, Takes: true}
 }
 
-// refusedTags notes the names in manifest.json that docker load refuses, and
-// returns why it refuses the first.
-func (c *checker) refusedTags() string {
+// hasZstd says whether an image of manifest.json has a layer in zstd.
+func (c *checker) hasZstd() bool {
+	for _, l := range c.loads {
+		for _, f := range l.layers {
+			if f.facts != nil && f.facts.kind == compress.Zstd {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusedTags notes the names in manifest.json that a loader refuses, and
+// returns why it refuses the first. Podman refuses those with a digest too.
+func (c *checker) refusedTags(loader string, digests bool) string {
 	first := ""
 	for _, l := range c.loads {
 		for _, tag := range l.tags {
-			why := checkTag(tag)
+			why := checkTag(tag, digests)
 			if why == "" {
 				continue
 			}
 			why = fmt.Sprintf("it refuses the name %q in manifest.json: %s", oneline.Clean(tag, 200), why)
-			c.problem(Load, listName, tag, "docker load: %s", why)
+			if loader != "" {
+				c.problem(Load, listName, tag, "%s load: %s", loader, why)
+			}
 			if first == "" {
 				first = why
 			}
@@ -110,16 +128,16 @@ func (c *checker) refusedTags() string {
 }
 
 // checkTag says why a name in RepoTags is refused; it is empty where it is not.
-func checkTag(tag string) string {
+func checkTag(tag string, digests bool) string {
 	named, err := reference.ParseNormalizedNamed(tag)
 	if err != nil {
 		return err.Error()
 	}
-	if _, ok := named.(reference.Digested); ok {
-		return "it has a digest"
-	}
 	if _, ok := named.(reference.Tagged); !ok {
 		return "it has no tag"
+	}
+	if _, ok := named.(reference.Digested); ok && digests {
+		return "it has a digest"
 	}
 	return ""
 }
@@ -191,8 +209,12 @@ func (c *checker) containerd(verdicts map[*node]string) Loader {
 		return no("ctr images import reads tars, not directories")
 	case c.tree.broken:
 		return no(whyBroken)
+	case c.tree.kind != compress.Plain:
+		return no("ctr images import takes no compressed archive: decompress it first")
 	case !c.hasLayout && c.hasList:
 		return c.containerdList()
+	case !c.hasLayout:
+		return no("there is no oci-layout, and no manifest.json either")
 	case len(c.roots) == 0:
 		return no("index.json names no image")
 	case c.hasSHA512():
@@ -264,13 +286,8 @@ func (c *checker) podman(verdicts map[*node]string) Loader {
 	}
 	whyList := ""
 	if len(c.loads) > 0 {
-		whyList = c.listFault()
-		for _, l := range c.loads {
-			for _, tag := range l.tags {
-				if why := checkTag(tag); why != "" && whyList == "" {
-					whyList = fmt.Sprintf("it refuses the name %q in manifest.json: %s", oneline.Clean(tag, 200), why)
-				}
-			}
+		if whyList = c.listFault(); whyList == "" {
+			whyList = c.refusedTags("", true)
 		}
 		if whyList == "" {
 			return Loader{Name: podman, Takes: true}
@@ -279,6 +296,9 @@ func (c *checker) podman(verdicts map[*node]string) Loader {
 	why := c.indexFault(verdicts)
 	switch {
 	case len(c.roots) == 0 && whyList != "":
+		if c.refusedTags("", false) == "" { // else docker load refuses them too
+			c.refusedTags(podman, true)
+		}
 		return no(whyList)
 	case len(c.roots) == 0:
 		return no("there is no index that names an image")
@@ -286,10 +306,12 @@ func (c *checker) podman(verdicts map[*node]string) Loader {
 		return no(why)
 	case c.hasSHA512():
 		return no(whySHA512)
+	case len(c.roots) > 1 && c.report.Format == OCI:
+		return no("podman load takes no image layout of several images: podman pull oci:DIR:NAME takes one")
+	case len(c.roots) > 1:
+		return no("podman load takes no OCI archive of several images: podman pull oci-archive:FILE:NAME takes one")
 	case c.report.Format == OCI:
 		return Loader{Name: podman, Takes: true, Why: "as a directory: podman load -i DIR, skopeo copy oci:DIR"}
-	case len(c.roots) > 1:
-		return Loader{Name: podman, Takes: true, Why: "one image at a time, by its name: podman pull oci-archive:FILE:NAME"}
 	}
 	return Loader{Name: podman, Takes: true}
 }

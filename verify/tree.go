@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/compress"
 )
 
 // tree is what is checked, as files: the same for all formats.
@@ -23,6 +24,8 @@ type tree struct {
 	cut string
 	// broken says that the tar cannot be read to its end.
 	broken bool
+	// kind is how the archive is compressed.
+	kind compress.Kind
 	// bytes is the size of all that is checked.
 	bytes int64
 	close func()

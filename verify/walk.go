@@ -253,10 +253,12 @@ func (c *checker) visitIndex(n *node, content image.Content, needs string, depth
 		switch {
 		case child != nil:
 			n.children = append(n.children, child)
-		case d.Platform != nil && !image.IsAttestation(d):
+		case image.IsAttestation(d):
+			absent = append(absent, "an attestation")
+		case d.Platform != nil:
 			absent = append(absent, image.FormatPlatform(*d.Platform))
 		default:
-			absent = append(absent, d.Digest.String())
+			absent = append(absent, noun(d.MediaType)+" "+d.Digest.String())
 		}
 	}
 	switch {
