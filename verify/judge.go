@@ -23,18 +23,28 @@ func (c *checker) judge() {
 			c.wrong(Digest, f, needs, "it has another digest than its name says: %s, not %s", f.facts.digest, f.claim)
 		case len(f.expects) > 0 && errors.Is(f.facts.layerErr, errBudget):
 			f.bad, over = true, true
-		case len(f.expects) > 0 && f.facts.layerErr != nil:
-			c.wrong(Layer, f, needs, "the layer cannot be decoded: %s", plain(f.facts.layerErr))
-		default:
-			for _, e := range f.expects {
-				if got := f.facts.diffIDs[e.diffID.Algorithm()]; got != e.diffID {
-					c.wrong(DiffID, f, e.needs, "the layer's tar has the digest %s, the config says %s", got, e.diffID)
-				}
-			}
+		case len(f.expects) > 0:
+			c.judgeLayer(f, needs)
 		}
 	}
 	if over {
 		c.problem(Layer, filepath.Base(c.report.Path), "", "the layers decode to more than %d bytes together: they were not read on", c.decoded)
+	}
+}
+
+// judgeLayer compares a layer with its diffIDs. Only where they are right it is
+// told that its tar is none: the writer's doing then.
+func (c *checker) judgeLayer(f *file, needs string) {
+	differs := false
+	for _, e := range f.expects {
+		got := f.facts.diffIDs[e.diffID.Algorithm()]
+		if got != "" && got != e.diffID {
+			differs = true
+			c.wrong(DiffID, f, e.needs, "the layer's tar has the digest %s, the config says %s", got, e.diffID)
+		}
+	}
+	if err := f.facts.layerErr; err != nil && !differs {
+		c.wrong(Layer, f, needs, "the layer cannot be decoded: %s", plain(err))
 	}
 }
 

@@ -62,7 +62,7 @@ func (c *checker) problem(what Kind, subject, needs, format string, args ...any)
 		c.known[key] = p
 		c.problems = append(c.problems, p)
 	}
-	p.needs = appendNew(p.needs, needs)
+	p.needs = appendNew(p.needs, oneline.Clean(needs, 200))
 }
 
 // appendNew appends s to a list of few, unless it is there or says nothing.

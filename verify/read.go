@@ -23,8 +23,8 @@ import (
 type facts struct {
 	digest digest.Digest // of the bytes, by the algorithm of the claim
 	kind   compress.Kind // of a layer
-	// diffIDs are the digests of a layer's tar, by algorithm; layerErr is why
-	// there are none.
+	// diffIDs are the digests of a layer's tar, by algorithm. There are none
+	// where it cannot be decompressed; layerErr is why, or why it is no tar.
 	diffIDs  map[digest.Algorithm]digest.Digest
 	layerErr error
 	err      error // why it could not be read
@@ -219,20 +219,26 @@ func (t *facts) decode(blob io.Reader, f *file, b *budget) (compress.Kind, error
 	for err == nil || errors.Is(err, tar.ErrInsecurePath) {
 		_, err = entries.Next()
 	}
-	if errors.Is(err, io.EOF) {
-		_, err = io.Copy(io.Discard, layer)
-	}
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return kind, errors.New("its content is cut off")
-	case err != nil:
-		return kind, err
+	tarErr := cutOff(err)
+	if _, err := io.Copy(io.Discard, layer); err != nil {
+		return kind, cutOff(err)
 	}
 	t.diffIDs = map[digest.Algorithm]digest.Digest{}
 	for a, h := range hashes {
 		t.diffIDs[a] = h.Digest()
 	}
-	return kind, nil
+	return kind, tarErr
+}
+
+// cutOff is the error in words that tell what happened; nil at a proper end.
+func cutOff(err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("its content is cut off")
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return err
 }
 
 // limited reads within the budget.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -52,7 +53,7 @@ func (c *checker) walk() {
 	case c.report.Format == Archive:
 		c.problem(Structure, ocispec.ImageIndexFile, "", "the archive has neither an index.json nor a manifest.json: it is no archive of images")
 	case len(c.tree.files) == 0:
-		c.problem(Structure, ocispec.ImageIndexFile, "", "the directory has neither an index.json nor a manifest_list.json or image_manifest.json: it is neither an image layout nor one of components")
+		c.problem(Structure, filepath.Base(c.report.Path), "", "the directory has neither an index.json nor a manifest_list.json or image_manifest.json: it is neither an image layout nor one of components")
 	default:
 		c.problem(Missing, ocispec.ImageIndexFile, "", "the image layout has no index.json")
 	}
@@ -265,7 +266,7 @@ func (c *checker) visitIndex(n *node, content image.Content, needs string, depth
 	case len(absent) == 0:
 	case !anyImage(n):
 		n.lacks = "none of its manifests is there"
-		c.problem(Missing, n.Digest.String(), needs, "of the %d manifests that the index names none of an image is there", len(index.Manifests))
+		c.problem(Missing, n.Digest.String(), needs, "of the %d manifests that the index names none of an image is there: %s", len(index.Manifests), first(absent, 8))
 	default:
 		c.note("%s: of the index's %d manifests %d are not there, which is allowed: %s", needs, len(index.Manifests), len(absent), first(absent, 8))
 	}
