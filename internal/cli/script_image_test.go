@@ -26,6 +26,7 @@ const imageUsage = `usage:
 	                                          "symlink NAME TARGET", "device NAME" each
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
+	image tags NAME REPOSITORY:TAG TAG,TAG…   further tags of what that tag names
 	image many NAME REPOSITORY:TAG N             an image with N layers
 words:
 	layers=1M,64K    layers of incompressible bytes (default 64K); the same size is the same layer
@@ -143,6 +144,11 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		d := r.PushRaw(repository, tag, args[1], []byte(raw))
 		ts.Setenv("DIGEST", d.Digest.String())
 		ts.Setenv("MANIFEST_SIZE", fmt.Sprint(d.Size))
+	case "tags":
+		if len(args) != 2 {
+			ts.Fatalf(imageUsage)
+		}
+		r.PushTags(repository, tag, strings.Split(args[1], ",")...)
 	case "many":
 		if len(args) != 2 {
 			ts.Fatalf(imageUsage)
