@@ -62,10 +62,15 @@ func runPlatforms(ctx context.Context, s streams, o *lookFlags) error {
 	if err := printPlatforms(s.out, platforms, o.display.json); err != nil {
 		return err
 	}
-	if err := missing(platforms, o.targets[0].onDisk()); err != nil {
+	t := o.targets[0]
+	switch err := missing(platforms, t.onDisk()); {
+	case err == nil:
+		return nil
+	case t.onDisk():
 		return o.explain(ctx, err)
+	default:
+		return explain(ctx, err, circumstances{registry: t.at.Reference.Registry, fetching: true})
 	}
-	return nil
 }
 
 // missing is why manifests could not be had. On disk not all need be there.
