@@ -40,7 +40,7 @@ func newCat(s streams) *cobra.Command {
 		Long:              catLong,
 		Example:           catExample,
 		Annotations:       map[string]string{"footer": lookFooter + tempHelp},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args); err != nil {
 				return err
