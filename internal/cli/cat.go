@@ -93,7 +93,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printLine(s.out, "%s\t%s", o.output, found.Path)
+	return printWritten(s.out, o.output, clean(found.Path))
 }
 
 // savedFile is what --json prints.

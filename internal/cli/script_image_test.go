@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"strconv"
 	"slices"
 	"strings"
 
@@ -25,7 +26,7 @@ const imageUsage = `usage:
 	image tree NAME REPOSITORY:TAG FILE,FILE… [WORD…]
 	                                          an image whose layers are described by files:
 	                                          a line "dir NAME", "file NAME TEXT", "link NAME TARGET",
-	                                          "symlink NAME TARGET", "device NAME" each
+	                                          "symlink NAME TARGET", "random NAME SIZE", "device NAME" each
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
 	image many NAME REPOSITORY:TAG N             an image with N layers
@@ -270,6 +271,10 @@ func describedFiles(ts *testscript.TestScript, file string) []registrytest.File 
 			files = append(files, registrytest.Hardlink(name, value))
 		case "symlink":
 			files = append(files, registrytest.Symlink(name, value))
+		case "random":
+			size, err := strconv.Atoi(value)
+			ts.Check(err)
+			files = append(files, registrytest.File{Header: tar.Header{Name: name}, Body: registrytest.RandomBytes(1, size)})
 		case "device":
 			files = append(files, registrytest.File{Header: tar.Header{Name: name, Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}})
 		default:
