@@ -58,16 +58,16 @@ type Table struct {
 
 // entry is an entry of the layer's tar.
 type entry struct {
-	name, link     string
-	uname, gname   string
-	size, mode     int64
-	uid, gid       int
-	modTime        time.Time
-	kind           byte // tar's Typeflag
-	told           bool // digest is
-	digest         [sha256.Size]byte
-	chunk, chunks  uint32 // the first of its chunks, and how many there are
-	*more                 // nil: nothing
+	name, link    string
+	uname, gname  string
+	size, mode    int64
+	uid, gid      int
+	modTime       time.Time
+	kind          byte // tar's Typeflag
+	told          bool // digest is
+	digest        [sha256.Size]byte
+	chunk, chunks uint32 // the first of its chunks, and how many there are
+	*more                // nil: nothing
 }
 
 // more is what few entries have.
@@ -121,11 +121,11 @@ func (t *Table) Len() int { return len(t.entries) }
 // Nothing of it is cleaned: names and links' targets may be anything.
 //
 // It is the tar's header as far as a table tells: of PAX records there are only
-// extended attributes; eStargz rounds times to seconds and has no names of users
-// and groups that are taken back later. The file stargz.index.json, the table
-// itself, which is in the tar of an eStargz layer and thus in containers, is told
-// where the layer has a landmark file: tools that write none end the tar before
-// it, so that nobody sees it there.
+// extended attributes; eStargz rounds times to seconds and leaves out those of
+// access and change, zstd:chunked leaves out the names of users and groups. The
+// file stargz.index.json, the table itself, which is in the tar of an eStargz
+// layer and thus in containers, is told where the layer has a landmark file: tools
+// that write none (buildkit) end the tar before it, so that nobody sees it there.
 func (t *Table) Header(i int) *tar.Header {
 	e := &t.entries[i]
 	h := &tar.Header{
