@@ -263,7 +263,9 @@ func TestContradictingDigests(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	bomb := zstdOf(make([]byte, 8<<20))
 	streams := append(make([]byte, 10), bomb...)
-	table := func(format string, args ...any) *layer { return zstdWith(streams, entriesOf(fmt.Sprintf(format, args...))) }
+	table := func(format string, args ...any) *layer {
+		return zstdWith(streams, entriesOf(fmt.Sprintf(format, args...)))
+	}
 	for name, test := range map[string]struct {
 		*layer
 		want error

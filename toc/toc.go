@@ -91,10 +91,10 @@ type chunk struct {
 // descriptor's annotations vouch for by a digest, or one that is not read: of
 // another version, beyond the limits, without a digest for each chunk.
 //
-// Two or three reads go out, of some 64 KiB and the table. Errors are those of
-// read; or they wrap image.ErrVerification, where the table is not what the
-// annotations say, or contradicts itself: then the layer may still be right, as
-// its digest tells.
+// One or two reads go out: of the last 64 KiB of an eStargz layer, and of what is
+// missing of the table. Errors are those of read; or they wrap
+// image.ErrVerification, where the table is not what the annotations say, or
+// contradicts itself: then the layer may still be right, as its digest tells.
 func Open(ctx context.Context, layer image.Descriptor, read ReadFunc) (*Table, error) {
 	t := &Table{read: read}
 	var err error

@@ -91,7 +91,7 @@ func files() []registrytest.File {
 // A table tells what the layer's tar has, and gives its files.
 func TestTable(t *testing.T) {
 	for name, format := range formats {
-		for _, size := range []int64{0, 1000, 1 << 20} {
+		for _, size := range []int64{0, 10_000, 1 << 20} {
 			t.Run(fmt.Sprintf("%s, chunks of %d", name, size), func(t *testing.T) {
 				l := build(registrytest.Layer{Files: files(), Chunked: format, ChunkSize: size})
 				table := l.open(t)
@@ -159,11 +159,11 @@ func checkContent(t *testing.T, l *layer, table *Table, i int, want []byte) {
 
 // A small file of a large layer costs little.
 func TestCost(t *testing.T) {
-	all := []registrytest.File{{Header: tar.Header{Name: "large"}, Body: random(8 << 20)}}
+	all := []registrytest.File{{Header: tar.Header{Name: "large"}, Body: random(2 << 20)}}
 	for i := range 2000 {
 		all = append(all, registrytest.Text(fmt.Sprintf("etc/%d", i), fmt.Sprint("content ", i)))
 	}
-	all = append(all, registrytest.File{Header: tar.Header{Name: "large too"}, Body: random(8<<20 + 1)})
+	all = append(all, registrytest.File{Header: tar.Header{Name: "large too"}, Body: random(2<<20 + 1)})
 	for name, format := range formats {
 		t.Run(name, func(t *testing.T) {
 			l := build(registrytest.Layer{Files: all, Chunked: format})

@@ -63,7 +63,9 @@ type chunkedLayer struct {
 	chunk   int64
 	out     bytes.Buffer
 	stream  io.WriteCloser // the gzip member or zstd frame that is open; nil: none is
-	decoded hash.Hash      // of all streams
+	gzip    *gzip.Writer
+	zstd    *zstd.Encoder
+	decoded hash.Hash // of all streams
 	entries []tocEntry
 	users   map[int]string
 	groups  map[int]string
@@ -120,10 +122,21 @@ func (c *chunkedLayer) Write(p []byte) (int, error) {
 }
 
 func (c *chunkedLayer) begin(w io.Writer) (io.WriteCloser, error) {
-	if c.format == EStargz {
-		return gzip.NewWriterLevel(w, gzip.BestSpeed)
+	var err error
+	switch {
+	case c.format == EStargz && c.gzip == nil:
+		c.gzip, err = gzip.NewWriterLevel(w, gzip.BestSpeed)
+	case c.format == EStargz:
+		c.gzip.Reset(w)
+	case c.zstd == nil:
+		c.zstd, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	default:
+		c.zstd.Reset(w)
 	}
-	return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if c.format == EStargz {
+		return c.gzip, err
+	}
+	return c.zstd, err
 }
 
 // cut ends the stream that is open, and tells where the next one begins.
