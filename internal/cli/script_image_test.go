@@ -41,6 +41,7 @@ words:
 	seed=N           other layers than those of the same sizes
 	platform=P       (default linux on this machine's architecture)
 	zstd, plain      the layers' compression (default gzip)
+	estargz, zstdchunked   layers with a table of contents, in chunks of 64 KiB
 	docker           Docker's media types
 	label=KEY:VALUE  of the config
 	sha512           digests
@@ -134,7 +135,7 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		unknown(ts, rest)
 		img.Layers = nil
 		for _, file := range strings.Split(args[1], ",") {
-			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: common.Compression})
+			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: common.Compression, Chunked: common.Chunked})
 		}
 		first := &img.Layers[0]
 		first.URLs, first.MediaType, first.Absent = common.URLs, common.MediaType, common.Absent
@@ -219,6 +220,13 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 	if _, ok := take(rest, "plain"); ok {
 		compression = registrytest.None
 	}
+	var chunked registrytest.Chunked
+	if _, ok := take(rest, "estargz"); ok {
+		chunked = registrytest.EStargz
+	}
+	if _, ok := take(rest, "zstdchunked"); ok {
+		chunked = registrytest.ZstdChunked
+	}
 	seed := uint64(0)
 	if v, ok := take(rest, "seed"); ok {
 		seed = uint64(size(ts, v)) << 40
@@ -232,7 +240,7 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 		for i := range max(1, size(ts, "0"+times)) {
 			n := size(ts, l) + 512*i
 			layer := registrytest.RandomLayer(seed+uint64(n), n)
-			layer.Compression = compression
+			layer.Compression, layer.Chunked = compression, chunked
 			img.Layers = append(img.Layers, layer)
 		}
 	}
