@@ -2,27 +2,22 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/internal/ui"
 )
 
 // inspectionWriter prints what is known of an image, for people. An image looks
 // the same wherever it is read.
-type inspectionWriter struct {
-	out io.Writer
-	err error // the first in printing
-}
+type inspectionWriter struct{ linesWriter }
 
 func printInspection(w io.Writer, x davit.Inspection) error {
-	p := &inspectionWriter{out: toReader{w}}
+	p := &inspectionWriter{linesWriter{out: toReader{w}}}
 	p.field("Name", x.Name)
 	p.field("Digest", x.Digest.String())
 	p.field("Media type", x.MediaType)
@@ -55,20 +50,11 @@ func printInspection(w io.Writer, x davit.Inspection) error {
 	p.lines("Annotations", pairs(x.Annotations))
 	p.layers(x)
 	p.referrers(x.Referrers)
-	if p.err != nil {
-		return fmt.Errorf("print the result: %w", p.err)
-	}
-	return nil
+	return p.result()
 }
 
 // fieldWidth is that of the names on the left.
 const fieldWidth = 13
-
-func (p *inspectionWriter) print(format string, args ...any) {
-	if _, err := fmt.Fprintf(p.out, format, args...); err != nil && p.err == nil {
-		p.err = err
-	}
-}
 
 // field prints a line, unless the value is empty.
 func (p *inspectionWriter) field(name, value string) {
@@ -111,7 +97,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 	told := map[int]bool{}
 	for _, h := range x.History {
 		if told[h.Layer] = true; h.Layer == 0 {
-			p.print("    -          %s\n", madeBy(h))
+			p.print("    -           %s\n", madeBy(h))
 			continue
 		}
 		p.layer(h.Layer, x.Layers[h.Layer-1], madeBy(h))
@@ -124,7 +110,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 }
 
 func (p *inspectionWriter) layer(number int, layer davit.InspectedLayer, made string) {
-	p.print("%5d %8s  %s\n                 %s\n", number, size(layer.Size), made, layer.Digest)
+	p.print("%5d %8s  %s\n                %s\n", number, ui.Size(layer.Size), made, layer.Digest)
 }
 
 // madeWidth is how much of a line of history is shown.
@@ -163,18 +149,15 @@ func (p *inspectionWriter) referrers(all []davit.Referrer) {
 }
 
 func inspectedSize(x davit.Inspection) string {
-	s := size(x.Size) + " compressed"
+	s := ui.Size(x.Size) + " compressed"
 	if x.ArtifactType != "" {
-		s = size(x.Size)
+		s = ui.Size(x.Size)
 	}
 	if x.Unpacked > 0 {
-		s += ", " + size(x.Unpacked) + " uncompressed"
+		s += ", " + ui.Size(x.Unpacked) + " uncompressed"
 	}
 	return s
 }
-
-// size is bytes as docker shows them.
-func size(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
 
 // pairs are a map's entries as KEY=VALUE, sorted.
 func pairs(m map[string]string) []string {

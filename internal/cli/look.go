@@ -196,3 +196,10 @@ func explainDisk(ctx context.Context, err error, targets []target) error {
 	}
 	return err
 }
+
+// lookFooter is what these commands say below their flags.
+const lookFooter = exitCodesHelp + `
+
+` + credentialsHelp + `
+
+` + hostsHelp

@@ -23,9 +23,9 @@ import (
 
 // Limits of a tar. What exceeds them is refused.
 const (
-	maxEntries = 1 << 20
-	maxName    = 4096      // bytes of a name, and of a link's target
-	maxNames   = 128 << 20 // bytes of all of them together
+	maxEntries = 1 << 18
+	maxName    = 4096     // bytes of a name, and of a link's target
+	maxNames   = 64 << 20 // bytes of all of them together
 )
 
 // Index is what a tar holds. Nothing changes it after Read, so that it may be
