@@ -24,15 +24,12 @@ func TestArchiveIsRight(t *testing.T) {
 	want := verify.Report{
 		Path: path, Format: verify.Archive,
 		Images: []verify.Image{{Name: "example.com/team/app:v1", Digest: p.Manifest.Digest, ID: p.Config.Digest, Platforms: []string{"linux/amd64"}}},
-		Blobs:  7, // with oci-layout, index.json and manifest.json
-		Bytes:  r.Bytes, Problems: []verify.Problem{}, Notes: []string{},
+		Blobs:  4,
+		Bytes:  p.Size() + p.Manifest.Size, Problems: []verify.Problem{}, Notes: []string{},
 		Loaders: []verify.Loader{{Name: "docker", Takes: true}, {Name: "containerd", Takes: true}, {Name: "podman", Takes: true}},
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
-	}
-	if r.Bytes < p.Size()+p.Manifest.Size {
-		t.Errorf("%d bytes were read, the blobs have more", r.Bytes)
 	}
 }
 

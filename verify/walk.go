@@ -71,6 +71,7 @@ func (c *checker) top(name string, most int64) (data []byte, f *file, found bool
 		return nil, nil, true
 	}
 	f.need("")
+	f.list = c.report.Format != Components
 	return c.document(f, most), f, true
 }
 
