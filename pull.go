@@ -6,16 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/mirror"
 	"github.com/davit-cli/davit/ref"
-	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
 )
 
@@ -80,17 +77,14 @@ type pull struct {
 	platforms  image.Platforms
 	tag        ref.Reference
 
-	session *registry.Session
-
-	mu      sync.Mutex
-	sources map[string]image.Source         // by repository
+	sources *sources
 	roots   map[ref.Reference]digest.Digest // what each image's reference named
 }
 
 // newPull finds what is wrong before any request is made.
 func newPull(references []string, opts PullOptions) (*pull, error) {
-	p := &pull{opts: opts.withDefaults(), sources: map[string]image.Source{}, roots: map[ref.Reference]digest.Digest{}}
-	p.session = registry.NewSession(p.opts.Registry)
+	p := &pull{opts: opts.withDefaults(), roots: map[ref.Reference]digest.Digest{}}
+	p.sources = newSources(p.opts.Registry, p.opts.Events)
 	for _, s := range references {
 		r, err := ref.Parse(s)
 		if err != nil {
@@ -209,7 +203,7 @@ func (o PullOptions) checkLevel() error {
 }
 
 // close gives up idle connections.
-func (p *pull) close() { _ = p.session.Close() }
+func (p *pull) close() { p.sources.close() }
 
 // failure is why nothing, or not all, was written. One image's is its own.
 func (p *pull) failure(failures []Failure, written int) error {
@@ -229,7 +223,7 @@ func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
 	roots := make([]digest.Digest, len(p.references))
 	errs := make([]error, len(p.references))
 	for _, r := range p.references {
-		_, _ = p.source(r) // so that one token serves all of a registry; resolveOne tells the errors
+		_, _ = p.sources.open(r) // so that one token serves all of a registry; resolveOne tells the errors
 	}
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
@@ -255,7 +249,7 @@ func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
 
 // resolveOne finds an image, and the digest that its reference names.
 func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, digest.Digest, error) {
-	source, err := p.source(r)
+	source, err := p.sources.open(r)
 	if err != nil {
 		return image.Image{}, "", err
 	}
@@ -263,9 +257,8 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 	if err != nil {
 		return image.Image{}, "", p.saveUnknown(r, err)
 	}
-	if several, ok := source.(*mirror.Source); ok {
-		img.Source, img.Mirrors = several.Layers()
-	}
+	img.Tell(p.platforms, p.opts.Events)
+	img.Source, img.Mirrors = layerSources(source)
 	root := img.Root().Digest
 	if p.opts.Tag != "" {
 		img.Name = p.tag
@@ -283,45 +276,6 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 	}
 	p.warn(img)
 	return img, root, nil
-}
-
-// source is where a repository is read, the same for all images of it: its
-// registry, with the mirrors that there are.
-func (p *pull) source(r ref.Reference) (image.Source, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := r.Scheme + "//" + r.Name()
-	if known := p.sources[key]; known != nil {
-		return known, nil
-	}
-	source, err := p.open(r)
-	if err == nil {
-		p.sources[key] = source
-	}
-	return source, err
-}
-
-func (p *pull) open(r ref.Reference) (image.Source, error) {
-	route, err := p.session.Route(r)
-	if err != nil {
-		return nil, err
-	}
-	for _, ignored := range route.Ignored {
-		p.note("not followed: %s", ignored)
-	}
-	origin, err := p.session.OpenEndpoint(route.Origin)
-	if err != nil || len(route.Mirrors) == 0 {
-		return origin, err
-	}
-	var mirrors []mirror.Mirror
-	for _, at := range route.Mirrors {
-		source, err := p.session.OpenEndpoint(at)
-		if err != nil {
-			return nil, fmt.Errorf("mirror of %s: %w", r.Registry, err)
-		}
-		mirrors = append(mirrors, mirror.Mirror{Source: source, Name: at.Registry, NoTags: at.NoTags, NoDigests: at.NoDigests})
-	}
-	return mirror.New(mirror.Mirror{Source: origin, Name: r.Registry}, mirrors, p.opts.Events), nil
 }
 
 // written is what came out of a pull.

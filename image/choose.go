@@ -92,7 +92,7 @@ func (v *resolver) walk(ctx context.Context, index Content, depth int) ([]choice
 		case IsManifest(mediaType):
 			all = append(all, c)
 		default:
-			v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s: the index names %s, which is left out: davit does not read its media type %s", v.ref, d.Digest, clean(mediaType))})
+			v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s: the index names %s, which is left out: davit does not read its media type %s", v.name(), d.Digest, clean(mediaType))})
 		}
 	}
 	return all, nil

@@ -33,16 +33,14 @@ import (
 // ErrVerification, ErrSchema1 or ErrMediaType where one of them is the cause;
 // with the latter two they are an *UnknownError.
 func Resolve(ctx context.Context, src Source, r ref.Reference, want Platforms, events EventFunc) (Image, error) {
-	v := &resolver{
-		src: src, ref: r, want: want, events: events,
-		parents: make(map[digest.Digest]digest.Digest),
-		met:     make(map[digest.Digest]bool),
-	}
-	img, err := v.resolve(ctx)
-	if err != nil {
-		return Image{}, fmt.Errorf("%s: %w", v.ref, err)
-	}
-	return img, nil
+	return newResolver(src, r, want, events).resolve(ctx)
+}
+
+// ResolveStored is Resolve for an image that a Store holds, which src reads. The Image's
+// Reference and Name are the stored name, and empty where it has none; errors
+// call it by label then.
+func ResolveStored(ctx context.Context, src Source, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
+	return newStoredResolver(src, stored, label, want, events).resolve(ctx)
 }
 
 // UnknownError says that a document is no manifest or index that davit reads.
@@ -76,9 +74,46 @@ type resolver struct {
 	parents  map[digest.Digest]digest.Digest // the index in which a descriptor was met first
 	met      map[digest.Digest]bool          // what walk has met
 	metadata atomic.Int64                    // bytes of documents
+
+	root  *Descriptor // what is to be resolved, where that is known
+	label string      // what messages call what has no reference
+}
+
+func newResolver(src Source, r ref.Reference, want Platforms, events EventFunc) *resolver {
+	return &resolver{
+		src: src, ref: r, want: want, events: events,
+		parents: make(map[digest.Digest]digest.Digest),
+		met:     make(map[digest.Digest]bool),
+	}
+}
+
+func newStoredResolver(src Source, stored Stored, label string, want Platforms, events EventFunc) *resolver {
+	r, err := ref.Parse(stored.Name)
+	if stored.Name == "" || err != nil {
+		r = ref.Reference{}
+	}
+	v := newResolver(src, r, want, events)
+	v.root, v.label = &stored.Descriptor, label
+	return v
+}
+
+// name is what messages call the image.
+func (v *resolver) name() string {
+	if v.ref.Repository == "" {
+		return v.label
+	}
+	return v.ref.String()
 }
 
 func (v *resolver) resolve(ctx context.Context) (Image, error) {
+	img, err := v.image(ctx)
+	if err != nil {
+		return Image{}, fmt.Errorf("%s: %w", v.name(), err)
+	}
+	return img, nil
+}
+
+func (v *resolver) image(ctx context.Context) (Image, error) {
 	root, err := v.fetchRoot(ctx)
 	if err != nil {
 		return Image{}, err
@@ -99,7 +134,6 @@ func (v *resolver) resolve(ctx context.Context) (Image, error) {
 	if v.want.All {
 		putDefaultFirst(img.Manifests)
 	}
-	v.tell(img)
 	return img, checkSizes(img)
 }
 
@@ -193,6 +227,9 @@ func checkSizes(img Image) error {
 
 // fetchRoot fetches what the reference names, and settles its tag.
 func (v *resolver) fetchRoot(ctx context.Context) (Content, error) {
+	if v.root != nil {
+		return v.fetch(ctx, *v.root)
+	}
 	if v.ref.Digest != "" {
 		return v.fetch(ctx, Descriptor{Digest: v.ref.Digest, Size: -1})
 	}
@@ -276,7 +313,7 @@ func checkContent(c Content, d Descriptor) (Content, error) {
 	mediaType, err := MediaTypeOf(c)
 	// Schema 1 comes first: its digest leaves out the signatures in its bytes.
 	if !errors.Is(err, ErrSchema1) {
-		if err := checkBytes(c.Descriptor, c.Bytes); err != nil {
+		if err := CheckBytes(c.Descriptor, c.Bytes); err != nil {
 			return Content{}, fmt.Errorf("fetch manifest: %w", err)
 		}
 	}
@@ -332,14 +369,14 @@ func (v *resolver) checkPlatform(have Platform, told *Platform) error {
 	if told != nil {
 		if t := normalize(*told); t.OS != normalize(have).OS || t.Architecture != normalize(have).Architecture {
 			v.events.Send(Event{Kind: EventWarning, Text: fmt.Sprintf("%s: the index says that the image is for %s, its config says %s",
-				v.ref, FormatPlatform(*told), FormatPlatform(have))})
+				v.name(), FormatPlatform(*told), FormatPlatform(have))})
 		}
 		return nil
 	}
 	for _, want := range v.want.List {
 		if !fits(have, want) {
 			return fmt.Errorf("choose platform: %w: it is an image for %s, not for %s: ask for it without a platform, or with --platform %s",
-				ErrNotFound, FormatPlatform(have), FormatPlatform(want), quoteValue(FormatPlatform(have)))
+				ErrNotFound, FormatPlatform(have), FormatPlatform(want), QuotePlatform(FormatPlatform(have)))
 		}
 	}
 	return nil
@@ -352,42 +389,8 @@ func fits(have, want Platform) bool {
 	return matchPlatform(have, want, !anyVariant)
 }
 
-// tell says which platforms were taken.
-func (v *resolver) tell(img Image) {
-	var names []string
-	attestations := 0
-	for _, m := range img.Manifests {
-		switch {
-		case m.Attestation:
-			attestations++
-		case m.IsImage():
-			names = append(names, FormatPlatform(m.Platform))
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	text := fmt.Sprintf("%s for %s", v.ref, strings.Join(names, ", "))
-	host := DefaultPlatform()
-	switch {
-	case attestations > 0:
-		text += fmt.Sprintf(", with %d attestations", attestations)
-	case len(v.want.List) > 0 || v.want.All:
-	case !fits(img.Manifests[0].Platform, Platform{OS: host.OS, Architecture: host.Architecture}):
-		text = fmt.Sprintf("%s is there for %s only (this machine is %s)", v.ref, names[0], FormatPlatform(host))
-		if img.Manifests[0].Platform.Architecture == "" {
-			text = fmt.Sprintf("%s does not say which architecture it is for", v.ref)
-		}
-		v.events.Send(Event{Kind: EventWarning, Text: text})
-		return
-	case len(img.Indexes) > 0:
-		text += " (this machine's architecture; choose another with --platform)"
-	}
-	v.events.Send(Event{Kind: EventNote, Text: text})
-}
-
 func (v *resolver) step(text string) {
-	v.events.Send(Event{Kind: EventStep, Text: v.ref.String() + ": " + text})
+	v.events.Send(Event{Kind: EventStep, Text: v.name() + ": " + text})
 }
 
 // fetchConfig fetches a config into memory and verifies it.
@@ -411,7 +414,7 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 	if err := v.count(len(c.Bytes)); err != nil {
 		return Content{}, err
 	}
-	if err := checkBytes(d, c.Bytes); err != nil {
+	if err := CheckBytes(d, c.Bytes); err != nil {
 		return Content{}, err
 	}
 	return c, nil

@@ -5,6 +5,9 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/ref"
 )
 
 // Store is a Source on disk that holds whole images: an archive, a layout, a
@@ -35,12 +38,40 @@ type Stored struct {
 	Made bool
 }
 
+// StoredOf is the image that an entry of an image layout's index.json names
+// (OCI image-spec, image-layout.md). Its name is containerd's, or the entry's
+// own where that is a full one, as davit and others write it where two images
+// share a tag. A name that is no full one is none.
+func StoredOf(d Descriptor) Stored {
+	s := Stored{Descriptor: d, RefName: d.Annotations[ocispec.AnnotationRefName]}
+	for _, name := range []string{d.Annotations[AnnotationImageName], s.RefName} {
+		if s.Name == "" && isFullName(name) {
+			s.Name = name
+		}
+	}
+	return s
+}
+
+// isFullName says whether a name is written in full, with tag or digest.
+func isFullName(name string) bool {
+	r, err := ref.Parse(name)
+	return err == nil && r.TagOrDigest() != "" && r.String() == name
+}
+
 // Describer is a Source that can tell what a tag or digest names without
 // giving the manifest.
 type Describer interface {
 	// Describe returns media type, digest and size, as the source tells them:
 	// nothing of it is verified. Errors are those of Source.Manifest.
 	Describe(ctx context.Context, tagOrDigest string) (Descriptor, error)
+}
+
+// BlobSizer is a Source that tells the size of a blob of which nothing but the
+// digest is known. All Stores are.
+type BlobSizer interface {
+	// BlobSize is the size in bytes, as the source tells it: nothing of it is
+	// verified. Errors are those of Source.Blob.
+	BlobSize(ctx context.Context, d digest.Digest) (int64, error)
 }
 
 // ReferrerLister is a Source that knows what refers to a manifest or index:

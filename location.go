@@ -1,0 +1,134 @@
+package davit
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/davit-cli/davit/ref"
+)
+
+// Location is where an image is: in a registry, or on disk.
+type Location struct {
+	// Reference is its name in a registry. It is empty for an image on disk.
+	Reference ref.Reference
+	// Path is an archive, a layout or a directory of components.
+	Path string
+	// Image chooses one of the images there: a name, a tag or a digest. Empty:
+	// the only one.
+	Image string
+	// Guessed says that only what is on the disk tells that a path was meant: a
+	// directory, whose name may be an image's too.
+	Guessed bool
+}
+
+// String is the location as ParseLocation reads it.
+func (l Location) String() string {
+	switch {
+	case l.Path == "":
+		return l.Reference.String()
+	case l.Image == "":
+		return l.Path
+	case strings.Contains(l.Image, ":") && ref.CheckDigest(digestOf(l.Image)) == nil:
+		return l.Path + "@" + l.Image
+	}
+	return l.Path + ":" + l.Image
+}
+
+// ParseLocation reads where an image is:
+//
+//	alpine:3.20, https://host/v2/app        a name in a registry, as ref.Parse reads it
+//	docker://alpine                         the same, whatever is on the disk
+//	./x.tar, /srv/layout, ../x              a path, where it is written as one
+//	x.tar, layout                           a path, where an image is there
+//	./x.tar:app:1, layout@sha256:…          one of several images there
+//	oci:DIR, oci-archive:FILE,              a path, as skopeo writes it, also
+//	docker-archive:FILE                     with :NAME behind it
+//
+// It looks whether there is such a file, and opens none. Errors wrap
+// ref.ErrInvalid.
+func ParseLocation(s string) (Location, error) {
+	if at, ok := onDisk(strings.TrimSpace(s)); ok {
+		return at, nil
+	}
+	r, err := ref.Parse(s)
+	return Location{Reference: r}, err
+}
+
+// transports are skopeo's names for what is on disk.
+var transports = []string{"oci:", "oci-archive:", "docker-archive:"}
+
+func onDisk(s string) (Location, bool) {
+	for _, prefix := range transports {
+		if rest, ok := strings.CutPrefix(s, prefix); ok && rest != "" {
+			return splitPath(rest), true
+		}
+	}
+	switch at := splitPath(s); {
+	case strings.Contains(s, "://"), s == "":
+		return Location{}, false
+	case isPath(s):
+		return at, true
+	case isArchive(at.Path):
+		return at, true
+	case isImageDirectory(at.Path):
+		at.Guessed = true
+		return at, true
+	}
+	return Location{}, false
+}
+
+// isPath says whether s is written as a path.
+func isPath(s string) bool {
+	if s == "." || s == ".." || filepath.IsAbs(s) {
+		return true
+	}
+	for _, begin := range []string{"/", "./", "../"} {
+		if strings.HasPrefix(s, begin) {
+			return true
+		}
+	}
+	return runtime.GOOS == "windows" && strings.Contains(s, `\`)
+}
+
+// splitPath parts a path from what chooses an image there: the longest part
+// before a colon or an at sign that is there, else before the first of them
+// in the last name.
+func splitPath(s string) Location {
+	if exists(s) {
+		return Location{Path: s}
+	}
+	for i := len(s) - 1; i > 0; i-- {
+		if (s[i] == ':' || s[i] == '@') && exists(s[:i]) {
+			return Location{Path: s[:i], Image: s[i+1:]}
+		}
+	}
+	base := strings.LastIndexAny(s, `/\`) + 1
+	if i := strings.IndexAny(s[base:], ":@"); i > 0 {
+		return Location{Path: s[:base+i], Image: s[base+i+1:]}
+	}
+	return Location{Path: s}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// isArchive says whether a file is there that is called like an archive.
+func isArchive(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
+		return strings.HasSuffix(strings.ToLower(path), end)
+	})
+}
+
+// isImageDirectory says whether a directory is there with a file in it that
+// only images have.
+func isImageDirectory(path string) bool {
+	return slices.ContainsFunc([]string{"oci-layout", "image_manifest.json", "manifest_list.json"}, func(file string) bool {
+		return exists(filepath.Join(path, file))
+	})
+}

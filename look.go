@@ -1,0 +1,241 @@
+package davit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
+	"github.com/davit-cli/davit/registry"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// LookOptions tell how images are looked at. The zero value works: this
+// machine's architecture on linux, without credentials.
+type LookOptions struct {
+	// Platform is os/arch[/variant] and so on, as one of PullOptions.Platforms.
+	Platform string
+	// Registry tells how registries are reached.
+	Registry registry.Options
+	// Transfer tunes the reading of layers.
+	Transfer transfer.Options
+	// NoTOC reads layers whole, also those that have a table of contents.
+	NoTOC bool
+	// Events receives progress, warnings and steps. May be nil. It is also
+	// used for Registry and Transfer where they have none.
+	Events image.EventFunc
+}
+
+// look is one image that is looked at.
+type look struct {
+	opts     LookOptions
+	at       Location
+	want     image.Platforms
+	sources  *sources
+	source   *documents
+	store    image.Store // what the source reads, where it is on disk
+	stored   image.Stored
+	released bool
+}
+
+// openLook opens where an image is, as ParseLocation reads it. For a registry
+// it sends nothing. The caller ends with close.
+func openLook(name string, opts LookOptions) (*look, error) {
+	l := &look{opts: opts.withDefaults()}
+	var err error
+	if opts.Platform != "" {
+		if l.want, err = image.ParsePlatforms(opts.Platform); err != nil {
+			return nil, err
+		}
+		if l.want.All {
+			return nil, errors.New("invalid platform: one is looked at at a time")
+		}
+	}
+	if l.at, err = ParseLocation(name); err != nil {
+		return nil, err
+	}
+	if err := l.openSource(); err != nil || l.store == nil {
+		return l, err
+	}
+	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
+		return nil, errors.Join(err, l.store.Close())
+	}
+	return l, nil
+}
+
+// openSource opens the source that the location names.
+func (l *look) openSource() error {
+	if l.at.Path == "" {
+		l.sources = newSources(l.opts.Registry, l.opts.Events)
+		source, err := l.sources.open(l.at.Reference)
+		l.source = newDocuments(source)
+		return err
+	}
+	store, err := openStore(l.at.Path)
+	if err != nil {
+		return err
+	}
+	l.store, l.source = store, newDocuments(store)
+	return nil
+}
+
+func (o LookOptions) withDefaults() LookOptions {
+	if o.Registry.Events == nil {
+		o.Registry.Events = o.Events
+	}
+	if o.Transfer.Events == nil {
+		o.Transfer.Events = (&reading{events: o.Events}).send
+	}
+	if o.Transfer.Verdicts == nil {
+		o.Transfer.Verdicts = new(transfer.Verdicts)
+	}
+	return o
+}
+
+// close gives up what is open. It may be called more than once.
+func (l *look) close() {
+	if l.released {
+		return
+	}
+	l.released = true
+	if l.sources != nil {
+		l.sources.close()
+	}
+	if l.store != nil {
+		_ = l.store.Close()
+	}
+}
+
+// chooseStored finds the image that was asked for.
+func chooseStored(images []image.Stored, at Location) (image.Stored, error) {
+	if at.Image == "" {
+		if first := images[0]; !slices.ContainsFunc(images, func(s image.Stored) bool { return s.Digest != first.Digest }) {
+			return first, nil
+		}
+		return image.Stored{}, fmt.Errorf("%s holds several images: name one of them: %s", at.Path, storedNames(images, at.Path))
+	}
+	var found []image.Stored
+	for _, s := range images {
+		if isCalled(s, at.Image) {
+			found = append(found, s)
+		}
+	}
+	if len(found) == 0 {
+		return image.Stored{}, fmt.Errorf("%s holds no image %q: %w; it holds: %s", at.Path, at.Image, image.ErrNotFound, storedNames(images, at.Path))
+	}
+	if slices.ContainsFunc(found, func(s image.Stored) bool { return s.Digest != found[0].Digest }) {
+		return image.Stored{}, fmt.Errorf("%s holds several images that may be called %q: name one of them: %s", at.Path, at.Image, storedNames(found, at.Path))
+	}
+	return found[0], nil
+}
+
+// isCalled says whether a stored image may be called so.
+func isCalled(s image.Stored, name string) bool {
+	if name == s.Digest.String() || name == s.Name || name == s.RefName {
+		return true
+	}
+	stored, err := ref.Parse(s.Name)
+	if err != nil || s.Name == "" {
+		return false
+	}
+	if name == stored.Tag {
+		return true
+	}
+	asked, err := ref.Parse(name)
+	switch {
+	case err != nil || asked.Name() != stored.Name():
+		return false
+	case asked.Digest != "":
+		return asked.Digest == s.Digest
+	}
+	return asked.Tag == "" || asked.Tag == stored.Tag
+}
+
+// maxNames is how many names of a store an error lists.
+const maxNames = 20
+
+func storedNames(images []image.Stored, path string) string {
+	var names []string
+	for i, s := range images {
+		if i == maxNames {
+			names = append(names, fmt.Sprintf("and %d more", len(images)-i))
+			break
+		}
+		at := Location{Path: path, Image: s.Name}
+		switch {
+		case s.Name == "" && s.RefName != "":
+			at.Image = s.RefName
+		case s.Name == "":
+			at.Image = s.Digest.String()
+		}
+		names = append(names, at.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// resolve finds the image for the wanted platform. Of an image on disk that
+// has not got this machine's, it takes what is there.
+func (l *look) resolve(ctx context.Context) (image.Image, error) {
+	img, err := l.resolveFor(ctx, l.want)
+	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
+		return img, err
+	}
+	if present, ok := l.present(ctx); ok {
+		return l.resolveFor(ctx, present)
+	}
+	return img, err
+}
+
+func (l *look) resolveFor(ctx context.Context, want image.Platforms) (image.Image, error) {
+	if l.store == nil {
+		return image.Resolve(ctx, l.source, l.at.Reference, want, l.opts.Events)
+	}
+	return image.ResolveStored(ctx, l.source, l.stored, l.at.Path, want, l.opts.Events)
+}
+
+// list finds the manifests of all platforms.
+func (l *look) list(ctx context.Context) (image.Listing, error) {
+	if l.store == nil {
+		return image.List(ctx, l.source, l.at.Reference, l.opts.Events)
+	}
+	return image.ListStored(ctx, l.source, l.stored, l.at.Path, l.opts.Events)
+}
+
+// present is the first platform whose manifest a store has, though its index
+// may name others.
+func (l *look) present(ctx context.Context) (image.Platforms, bool) {
+	listing, err := l.list(ctx)
+	if err != nil {
+		return image.Platforms{}, false
+	}
+	for _, d := range listing.Manifests {
+		if d.Platform == nil || image.IsAttestation(d) {
+			continue
+		}
+		if _, err := l.source.Manifest(ctx, d.Digest.String()); err == nil {
+			return image.Platforms{List: []image.Platform{*d.Platform}}, true
+		}
+	}
+	return image.Platforms{}, false
+}
+
+// name is what messages call the image.
+func (l *look) name(img image.Image) string {
+	if img.Name.Repository == "" {
+		return l.at.String()
+	}
+	return img.Name.String()
+}
+
+// item is a layer to be read from where the image is.
+func (l *look) item(layer image.Descriptor) transfer.Item {
+	source, mirrors := layerSources(l.source.Source)
+	return transfer.Item{Blob: layer, Source: source, Mirrors: mirrors}
+}
+
+func digestOf(s string) digest.Digest { return digest.Digest(s) }

@@ -1,0 +1,74 @@
+package davit
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/mirror"
+	"github.com/davit-cli/davit/ref"
+	"github.com/davit-cli/davit/registry"
+)
+
+// sources are the repositories of one command, the same for all images of one:
+// its registry, with the mirrors that there are.
+type sources struct {
+	session *registry.Session
+	events  image.EventFunc
+
+	mu    sync.Mutex
+	known map[string]image.Source // by repository
+}
+
+func newSources(opts registry.Options, events image.EventFunc) *sources {
+	return &sources{session: registry.NewSession(opts), events: events, known: map[string]image.Source{}}
+}
+
+// close gives up idle connections.
+func (s *sources) close() { _ = s.session.Close() }
+
+// open opens the repository of a reference. It sends nothing.
+func (s *sources) open(r ref.Reference) (image.Source, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := r.Scheme + "//" + r.Name()
+	if known := s.known[key]; known != nil {
+		return known, nil
+	}
+	source, err := s.route(r)
+	if err == nil {
+		s.known[key] = source
+	}
+	return source, err
+}
+
+func (s *sources) route(r ref.Reference) (image.Source, error) {
+	route, err := s.session.Route(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, ignored := range route.Ignored {
+		s.events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("not followed: %s", ignored)})
+	}
+	origin, err := s.session.OpenEndpoint(route.Origin)
+	if err != nil || len(route.Mirrors) == 0 {
+		return origin, err
+	}
+	var mirrors []mirror.Mirror
+	for _, at := range route.Mirrors {
+		source, err := s.session.OpenEndpoint(at)
+		if err != nil {
+			return nil, fmt.Errorf("mirror of %s: %w", r.Registry, err)
+		}
+		mirrors = append(mirrors, mirror.Mirror{Source: source, Name: at.Registry, NoTags: at.NoTags, NoDigests: at.NoDigests})
+	}
+	return mirror.New(mirror.Mirror{Source: origin, Name: r.Registry}, mirrors, s.events), nil
+}
+
+// layerSources are where the layers that a source names are fetched from.
+func layerSources(source image.Source) (image.Source, []image.Source) {
+	if several, ok := source.(*mirror.Source); ok {
+		return several.Layers()
+	}
+	return source, nil
+}
