@@ -63,7 +63,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return BlobResult{}, err
 	}
 	defer l.close()
-	sizer, ok := l.source.(image.BlobSizer)
+	sizer, ok := l.source.Source.(image.BlobSizer)
 	if !ok {
 		return BlobResult{}, fmt.Errorf("get size of blob %s: its source tells none", d)
 	}
@@ -92,25 +92,19 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 
 // openBlobs opens where the blobs of a name are, and reads its digest.
 func openBlobs(name string, opts LookOptions) (digest.Digest, *look, error) {
+	if opts.Transfer.Events == nil {
+		opts.Transfer.Events = opts.Events
+	}
 	l := &look{opts: opts.withDefaults()}
 	var err error
 	if l.at, err = ParseLocation(name); err != nil {
 		return "", nil, err
 	}
 	d := l.at.BlobDigest()
-	switch {
-	case d == "":
+	if d == "" {
 		return "", nil, fmt.Errorf("%s: it is no blob's name: want NAME@DIGEST", l.at)
-	case l.at.Path != "":
-		if l.store, err = openStore(l.at.Path); err != nil {
-			return "", nil, err
-		}
-		l.source = l.store
-		return d, l, nil
 	}
-	l.sources = newSources(l.opts.Registry, l.opts.Events)
-	l.source, err = l.sources.open(l.at.Reference)
-	return d, l, err
+	return d, l, l.openSource()
 }
 
 // BlobDigest is the digest that the location ends with; empty where there is

@@ -37,8 +37,8 @@ type look struct {
 	at       Location
 	want     image.Platforms
 	sources  *sources
-	source   image.Source
-	store    image.Store // the source, where it is on disk
+	source   *documents
+	store    image.Store // what the source reads, where it is on disk
 	stored   image.Stored
 	released bool
 }
@@ -59,19 +59,29 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if l.at.Path == "" {
-		l.sources = newSources(l.opts.Registry, l.opts.Events)
-		l.source, err = l.sources.open(l.at.Reference)
+	if err := l.openSource(); err != nil || l.store == nil {
 		return l, err
 	}
-	if l.store, err = openStore(l.at.Path); err != nil {
-		return nil, err
-	}
-	l.source = l.store
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		return nil, errors.Join(err, l.store.Close())
 	}
 	return l, nil
+}
+
+// openSource opens the source that the location names.
+func (l *look) openSource() error {
+	if l.at.Path == "" {
+		l.sources = newSources(l.opts.Registry, l.opts.Events)
+		source, err := l.sources.open(l.at.Reference)
+		l.source = newDocuments(source)
+		return err
+	}
+	store, err := openStore(l.at.Path)
+	if err != nil {
+		return err
+	}
+	l.store, l.source = store, newDocuments(store)
+	return nil
 }
 
 func (o LookOptions) withDefaults() LookOptions {
@@ -79,7 +89,7 @@ func (o LookOptions) withDefaults() LookOptions {
 		o.Registry.Events = o.Events
 	}
 	if o.Transfer.Events == nil {
-		o.Transfer.Events = o.Events
+		o.Transfer.Events = (&reading{events: o.Events}).send
 	}
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
@@ -185,7 +195,7 @@ func (l *look) resolveFor(ctx context.Context, want image.Platforms) (image.Imag
 	if l.store == nil {
 		return image.Resolve(ctx, l.source, l.at.Reference, want, l.opts.Events)
 	}
-	return image.ResolveStored(ctx, l.store, l.stored, l.at.Path, want, l.opts.Events)
+	return image.ResolveStored(ctx, l.source, l.stored, l.at.Path, want, l.opts.Events)
 }
 
 // list finds the manifests of all platforms.
@@ -193,7 +203,7 @@ func (l *look) list(ctx context.Context) (image.Listing, error) {
 	if l.store == nil {
 		return image.List(ctx, l.source, l.at.Reference, l.opts.Events)
 	}
-	return image.ListStored(ctx, l.store, l.stored, l.at.Path, l.opts.Events)
+	return image.ListStored(ctx, l.source, l.stored, l.at.Path, l.opts.Events)
 }
 
 // present is the first platform whose manifest a store has, though its index
@@ -214,9 +224,17 @@ func (l *look) present(ctx context.Context) (image.Platforms, bool) {
 	return image.Platforms{}, false
 }
 
+// name is what messages call the image.
+func (l *look) name(img image.Image) string {
+	if img.Name.Repository == "" {
+		return l.at.String()
+	}
+	return img.Name.String()
+}
+
 // item is a layer to be read from where the image is.
 func (l *look) item(layer image.Descriptor) transfer.Item {
-	source, mirrors := layerSources(l.source)
+	source, mirrors := layerSources(l.source.Source)
 	return transfer.Item{Blob: layer, Source: source, Mirrors: mirrors}
 }
 

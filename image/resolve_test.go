@@ -291,6 +291,7 @@ func TestResolve(t *testing.T) {
 				}
 				return
 			}
+			img.Tell(wanted(t, tt.want), said.send)
 			said2 := said.texts(EventNote) + said.texts(EventWarning)
 			only := img.IsArtifact() && said2 == "" || strings.HasPrefix(said2, img.Reference.String()+" for ") && !strings.Contains(said2, "\n")
 			if !strings.Contains(said2, tt.text) || tt.text == "" && !only {

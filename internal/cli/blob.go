@@ -43,7 +43,7 @@ func newBlob(s streams) *cobra.Command {
 		Long:              blobLong,
 		Example:           blobExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args, s); err != nil {
 				return err

@@ -68,7 +68,7 @@ func newDocument(s streams, o documentOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               o.kind + " IMAGE",
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args); err != nil {
 				return err

@@ -35,7 +35,7 @@ func newPlatforms(s streams) *cobra.Command {
 		Long:              platformsLong,
 		Example:           platformsExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.parse(cmd, args, 1); err != nil {
 				return err

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
@@ -48,6 +51,26 @@ func withList(all, list string) string {
 	return strings.TrimSpace(line(before) + " " + clean(list))
 }
 
+// linesWriter prints a result of many lines.
+type linesWriter struct {
+	out io.Writer
+	err error // the first in printing
+}
+
+func (p *linesWriter) print(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.out, format, args...)
+	}
+}
+
+// result is how the printing went.
+func (p *linesWriter) result() error {
+	if p.err != nil {
+		return fmt.Errorf("print the result: %w", p.err)
+	}
+	return nil
+}
+
 // shellWord is s as a shell takes it for one word.
 func shellWord(s string) string {
 	plain := func(r rune) bool {
@@ -57,4 +80,41 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// forReader is where content goes that strangers wrote: as it is, but to a
+// terminal without what would control it. Tabs stay.
+func forReader(out io.Writer) io.Writer {
+	if isTerminal(out) {
+		return &terminalWriter{out: toReader{out}}
+	}
+	return toReader{out}
+}
+
+// terminalWriter cleans what is written to it.
+type terminalWriter struct {
+	out  io.Writer
+	rest []byte // of a character whose end is still to come
+}
+
+func (t *terminalWriter) Write(b []byte) (int, error) {
+	text := append(t.rest, b...)
+	end := len(text)
+	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
+		if utf8.RuneStart(text[len(text)-back]) {
+			if !utf8.FullRune(text[len(text)-back:]) {
+				end = len(text) - back
+			}
+			break
+		}
+	}
+	t.rest = append([]byte(nil), text[end:]...)
+	lines := strings.Split(string(text[:end]), "\t")
+	for i, part := range lines {
+		lines[i] = clean(part)
+	}
+	if _, err := io.WriteString(t.out, strings.Join(lines, "\t")); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

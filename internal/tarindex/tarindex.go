@@ -24,7 +24,7 @@ import (
 // Limits of a tar. What exceeds them is refused.
 const (
 	maxEntries = 1 << 18
-	maxName    = 4096      // bytes of a name, and of a link's target
+	maxName    = 4096     // bytes of a name, and of a link's target
 	maxNames   = 64 << 20 // bytes of all of them together
 )
 
