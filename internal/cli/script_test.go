@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"davit": davitMain, "deaf": deafMain})
+	testscript.Main(m, map[string]func(){"davit": davitMain, "deaf": deafMain, "measured": measuredMain})
 }
 
 // davitMain is cmd/davit's main.
