@@ -306,10 +306,6 @@ func TestOverlayIsMerge(t *testing.T) {
 		layers, _, view := g.image(t)
 		compareView(t, fmt.Sprint("seed ", seed), layersOf(t, layers...), view)
 	}
-	for seed := range uint64(20) {
-		layers := randomLayers(t, seed)
-		compareView(t, fmt.Sprint("random layers, seed ", seed), layers, overlaid(t, layers))
-	}
 	for _, tt := range rules {
 		layers := layersOf(t, tt.layers...)
 		compareView(t, tt.name, layers, overlaid(t, layers))
