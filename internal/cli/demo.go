@@ -129,7 +129,7 @@ func (o *demoOptions) run(ctx context.Context, s streams) error {
 	if !report.OK() {
 		return fmt.Errorf("verify %s: %w: %s", result.Path, image.ErrVerification, problemText(report.Problems[0]))
 	}
-	note("verified: all %d files in %s (%s) are what they should be", report.Blobs, result.Path, ui.Size(report.Bytes))
+	note("verified: all %d blobs in %s (%s) have their digests", report.Blobs, result.Path, ui.Size(report.Bytes))
 	shown.Close()
 	if err := printResult(s.out, result, o.display.json); err != nil {
 		return err
