@@ -80,8 +80,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	}
 	opts.NoTOC = o.noTOC
 	if o.output == "" || o.output == stream {
-		out := forReader(s.out)
-		_, err = davit.Cat(ctx, o.targets[0].name, o.path, out, opts)
+		_, err = davit.Cat(ctx, o.targets[0].name, o.path, forReader(s.out), opts)
 		shown.Close()
 		return o.explained(ctx, err)
 	}
@@ -93,7 +92,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printLine(s.out, "%s\t%s", o.output, found.Path)
+	return printFile(s.out, o.output, clean(found.Path))
 }
 
 // savedFile is what --json prints.

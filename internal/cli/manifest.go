@@ -136,9 +136,9 @@ func writeNew(path string, content []byte) error {
 	return atomicfile.Write(path, content)
 }
 
-// printFile prints what was written: the path, a tab, and the digest.
-func printFile(w io.Writer, path, digest string) error {
-	if _, err := fmt.Fprintf(toReader{w}, "%s\t%s\n", path, digest); err != nil {
+// printFile prints what was written: the path, a tab, and what it is.
+func printFile(w io.Writer, path, what string) error {
+	if _, err := fmt.Fprintf(toReader{w}, "%s\t%s\n", path, what); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil
