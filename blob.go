@@ -58,6 +58,12 @@ type BlobResult struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error) {
+	switch {
+	case opts.Stream != nil:
+		opts.Output = ""
+	case opts.Output == "":
+		return BlobResult{}, errors.New("write a blob: neither a file nor a stream is named")
+	}
 	d, l, err := openBlobs(name, opts.LookOptions)
 	if err != nil {
 		return BlobResult{}, err

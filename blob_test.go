@@ -59,6 +59,9 @@ func TestBlob(t *testing.T) {
 			t.Errorf("there is no range %v, but no error", part)
 		}
 	}
+	if _, err := davit.Blob(t.Context(), name(layer), davit.BlobOptions{}); err == nil {
+		t.Error("there is no output, but no error")
+	}
 	for _, wrong := range []string{server.Host() + "/app:v1", layout, layout + ":v1"} {
 		if _, err := davit.Blob(t.Context(), wrong, davit.BlobOptions{Stream: new(bytes.Buffer)}); err == nil {
 			t.Errorf("%s is no blob, but no error", wrong)
