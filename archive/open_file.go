@@ -6,10 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
+	"github.com/davit-cli/davit/internal/tempfile"
 )
 
 // maxDecompressed bounds what a compressed archive may decompress to.
@@ -18,9 +18,14 @@ const maxDecompressed = 1 << 40
 // tarFile is the tar that is read: the archive's own file, or what that was
 // decompressed to.
 type tarFile struct {
-	*os.File
+	source
 	size int64
-	name string // to be removed, where the file could not be at once
+}
+
+// source is a file that is read. Where it is a temporary one, Close removes it.
+type source interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // openTar opens the tar at path, decompressed where it must be.
@@ -50,7 +55,7 @@ func openTar(path string) (*tarFile, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if kind == compress.Plain {
-		return &tarFile{File: f, size: info.Size()}, nil
+		return &tarFile{f, info.Size()}, nil
 	}
 	t, err := decompress(f, maxDecompressed)
 	_ = f.Close() // what is only read loses nothing
@@ -59,44 +64,33 @@ func openTar(path string) (*tarFile, error) {
 
 // decompress writes what a compressed tar holds to a temporary file.
 func decompress(compressed io.Reader, limit int64) (*tarFile, error) {
-	f, err := os.CreateTemp("", ".davit-archive-*")
+	f, err := tempfile.New("")
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	t := &tarFile{File: f}
-	if runtime.GOOS == "windows" || os.Remove(f.Name()) != nil {
-		t.name = f.Name()
+	size, err := fill(f, compressed, limit)
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", errors.Join(err, f.Close()))
 	}
-	if err := t.fill(compressed, limit); err != nil {
-		return nil, fmt.Errorf("decompress: %w", errors.Join(err, t.Close()))
-	}
-	return t, nil
+	return &tarFile{f, size}, nil
 }
 
-func (t *tarFile) fill(compressed io.Reader, limit int64) error {
+// fill writes what a compressed tar holds, and returns its size.
+func fill(w io.Writer, compressed io.Reader, limit int64) (int64, error) {
 	r, _, done, err := compress.NewReader(compressed)
 	defer done()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	t.size, err = io.Copy(t.File, io.LimitReader(r, limit+1))
+	n, err := io.Copy(w, io.LimitReader(r, limit+1))
 	var ofFile *fs.PathError
 	switch {
 	case errors.As(err, &ofFile):
-		return err
+		return n, err
 	case err != nil:
-		return fmt.Errorf("%w: after %d bytes: %w", image.ErrVerification, t.size, err)
-	case t.size > limit:
-		return fmt.Errorf("%w: it has more than %d bytes", image.ErrVerification, limit)
+		return n, fmt.Errorf("%w: after %d bytes: %w", image.ErrVerification, n, err)
+	case n > limit:
+		return n, fmt.Errorf("%w: it has more than %d bytes", image.ErrVerification, limit)
 	}
-	return nil
-}
-
-// Close closes the file, and removes it where it is a temporary one.
-func (t *tarFile) Close() error {
-	err := t.File.Close()
-	if t.name != "" {
-		err = errors.Join(err, os.Remove(t.name))
-	}
-	return err
+	return n, nil
 }

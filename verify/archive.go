@@ -16,6 +16,7 @@ import (
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
 	"github.com/davit-cli/davit/internal/tarindex"
+	"github.com/davit-cli/davit/internal/tempfile"
 )
 
 // openArchive finds the files of a tar. The caller closes the tree.
@@ -54,43 +55,34 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 		return t, nil
 	}
 	t.kind = kind
-	in, size := f, info.Size()
-	if kind != compress.Plain {
-		in, err = c.decompress(ctx, base, t, f)
-		if err != nil {
-			return nil, fmt.Errorf("decompress the archive: %w", err)
-		}
-		t.close = func() { discard(in); _ = f.Close() }
-		if size, err = in.Seek(0, io.SeekEnd); err != nil {
-			t.close()
-			return nil, err
-		}
+	if kind == compress.Plain {
+		return t, c.indexTar(base, t, f, info.Size())
 	}
-	if err := c.indexTar(base, t, in, size); err != nil {
-		if in != f {
-			discard(in)
-		}
-		return nil, err
+	in, err := c.decompress(ctx, base, t, f)
+	if err != nil {
+		return nil, fmt.Errorf("decompress the archive: %w", err)
 	}
-	return t, nil
-}
-
-// discard removes a temporary file.
-func discard(f *os.File) {
-	_ = f.Close()
-	_ = os.Remove(f.Name())
+	t.close = func() { _ = in.Close(); _ = f.Close() }
+	size, err := in.Seek(0, io.SeekEnd)
+	if err == nil {
+		err = c.indexTar(base, t, in, size)
+	}
+	if err != nil {
+		_ = in.Close()
+	}
+	return t, err
 }
 
 // decompress writes the archive's tar into a temporary file, as far as it can
 // be decoded. The error is of the files alone.
-func (c *checker) decompress(ctx context.Context, base string, t *tree, f *os.File) (_ *os.File, err error) {
-	out, err := os.CreateTemp(c.opts.TempDir, "davit-verify-*")
+func (c *checker) decompress(ctx context.Context, base string, t *tree, f *os.File) (_ *tempfile.File, err error) {
+	out, err := tempfile.New(c.opts.TempDir)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			discard(out)
+			_ = out.Close()
 		}
 	}()
 	stage := image.NewStage(c.opts.Events, "decompress the archive", t.bytes)
