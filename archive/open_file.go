@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,11 +10,7 @@ import (
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
-	"github.com/davit-cli/davit/internal/tempfile"
 )
-
-// maxDecompressed bounds what a compressed archive may decompress to.
-const maxDecompressed = 1 << 40
 
 // tarFile is the tar that is read: the archive's own file, or what that was
 // decompressed to.
@@ -57,40 +54,14 @@ func openTar(path string) (*tarFile, error) {
 	if kind == compress.Plain {
 		return &tarFile{f, info.Size()}, nil
 	}
-	t, err := decompress(f, maxDecompressed)
+	t, size, err := compress.Unpack(context.Background(), f, compress.UnpackOptions{})
 	_ = f.Close() // what is only read loses nothing
-	return t, err
-}
-
-// decompress writes what a compressed tar holds to a temporary file.
-func decompress(compressed io.Reader, limit int64) (*tarFile, error) {
-	f, err := tempfile.New("")
 	if err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
+		err = fmt.Errorf("decompress: %w", err)
+		if t != nil {
+			err = errors.Join(err, t.Close())
+		}
+		return nil, err
 	}
-	size, err := fill(f, compressed, limit)
-	if err != nil {
-		return nil, fmt.Errorf("decompress: %w", errors.Join(err, f.Close()))
-	}
-	return &tarFile{f, size}, nil
-}
-
-// fill writes what a compressed tar holds, and returns its size.
-func fill(w io.Writer, compressed io.Reader, limit int64) (int64, error) {
-	r, _, done, err := compress.NewReader(compressed)
-	defer done()
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(w, io.LimitReader(r, limit+1))
-	var ofFile *fs.PathError
-	switch {
-	case errors.As(err, &ofFile):
-		return n, err
-	case err != nil:
-		return n, fmt.Errorf("%w: after %d bytes: %w", image.ErrVerification, n, err)
-	case n > limit:
-		return n, fmt.Errorf("%w: it has more than %d bytes", image.ErrVerification, limit)
-	}
-	return n, nil
+	return &tarFile{t, size}, nil
 }

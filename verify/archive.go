@@ -16,7 +16,6 @@ import (
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
 	"github.com/davit-cli/davit/internal/tarindex"
-	"github.com/davit-cli/davit/internal/tempfile"
 )
 
 // openArchive finds the files of a tar. The caller closes the tree.
@@ -58,73 +57,29 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 	if kind == compress.Plain {
 		return t, c.indexTar(base, t, f, info.Size())
 	}
-	in, err := c.decompress(ctx, base, t, f)
-	if err != nil {
+	in, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Dir: c.opts.TempDir, Limit: c.maxDecoded(t.bytes), Events: c.opts.Events})
+	if in == nil {
 		return nil, fmt.Errorf("decompress the archive: %w", err)
 	}
 	t.close = func() { _ = in.Close(); _ = f.Close() }
-	size, err := in.Seek(0, io.SeekEnd)
-	if err == nil {
-		err = c.indexTar(base, t, in, size)
-	}
-	if err != nil {
+	c.decompressed(base, t, err)
+	if err := c.indexTar(base, t, in, size); err != nil {
 		_ = in.Close()
-	}
-	return t, err
-}
-
-// decompress writes the archive's tar into a temporary file, as far as it can
-// be decoded. The error is of the files alone.
-func (c *checker) decompress(ctx context.Context, base string, t *tree, f *os.File) (_ *tempfile.File, err error) {
-	out, err := tempfile.New(c.opts.TempDir)
-	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = out.Close()
-		}
-	}()
-	stage := image.NewStage(c.opts.Events, "decompress the archive", t.bytes)
-	defer func() { stage.End(err) }()
-	in := &source{ctx: ctx, r: io.NewSectionReader(f, 0, t.bytes), stage: stage}
-	unpacked, _, end, decodeErr := compress.NewReader(in)
-	defer end()
-	w := &sink{w: out}
-	if decodeErr == nil {
-		limit := c.maxDecoded(t.bytes)
-		var n int64
-		if n, decodeErr = io.Copy(w, io.LimitReader(unpacked, limit+1)); decodeErr == nil && n > limit {
-			decodeErr = fmt.Errorf("it decodes to more than %d bytes", limit)
-		}
-	}
+	return t, nil
+}
+
+// decompressed notes that an archive could not be decompressed to its end.
+func (c *checker) decompressed(base string, t *tree, err error) {
+	t.broken = err != nil
 	switch {
-	case in.err != nil:
-		return nil, in.err
-	case w.err != nil:
-		return nil, w.err
-	case errors.Is(decodeErr, io.ErrUnexpectedEOF), errors.Is(decodeErr, io.EOF):
-		t.broken = true
+	case err == nil:
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		c.problem(Truncated, base, "", "the compressed archive is cut off at byte %d", t.bytes)
-	case decodeErr != nil:
-		t.broken = true
-		c.problem(Structure, base, "", "the compressed archive cannot be decoded: %v", decodeErr)
+	default:
+		c.problem(Structure, base, "", "the compressed archive cannot be decompressed: %s", plain(err))
 	}
-	return out, nil
-}
-
-// sink remembers that it was the writing that failed.
-type sink struct {
-	w   io.Writer
-	err error
-}
-
-func (s *sink) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	if err != nil {
-		s.err = err
-	}
-	return n, err
 }
 
 // indexTar finds the tar's files. The error is of reading it.

@@ -193,7 +193,7 @@ func TestCompressedArchive(t *testing.T) {
 	if r, err = verify.Check(t.Context(), path, opts); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Text, "decodes to more than") {
+	if len(r.Problems) == 0 || !strings.Contains(r.Problems[0].Text, "decompresses to more than") {
 		t.Errorf("limit: %+v", r.Problems)
 	}
 	if left := list(t, temp); len(left) > 0 {
