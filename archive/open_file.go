@@ -26,7 +26,7 @@ type source interface {
 }
 
 // openTar opens the tar at path, decompressed where it must be.
-func openTar(path string) (*tarFile, error) {
+func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile, error) {
 	info, err := os.Stat(path) // a pipe would block already when it is opened
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -54,7 +54,7 @@ func openTar(path string) (*tarFile, error) {
 	if kind == compress.Plain {
 		return &tarFile{f, info.Size()}, nil
 	}
-	t, size, err := compress.Unpack(context.Background(), f, compress.UnpackOptions{})
+	t, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Events: events})
 	_ = f.Close() // what is only read loses nothing
 	if err != nil {
 		err = fmt.Errorf("decompress: %w", err)
