@@ -37,8 +37,8 @@ type look struct {
 	at       Location
 	want     image.Platforms
 	sources  *sources
-	source   image.Source
-	store    image.Store // the source, where it is on disk
+	source   *documents
+	store    image.Store // what the source reads, where it is on disk
 	stored   image.Stored
 	released bool
 }
@@ -61,13 +61,14 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	}
 	if l.at.Path == "" {
 		l.sources = newSources(l.opts.Registry, l.opts.Events)
-		l.source, err = l.sources.open(l.at.Reference)
+		source, err := l.sources.open(l.at.Reference)
+		l.source = newDocuments(source)
 		return l, err
 	}
 	if l.store, err = openStore(l.at.Path); err != nil {
 		return nil, err
 	}
-	l.source = l.store
+	l.source = newDocuments(l.store)
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		return nil, errors.Join(err, l.store.Close())
 	}
@@ -185,7 +186,7 @@ func (l *look) resolveFor(ctx context.Context, want image.Platforms) (image.Imag
 	if l.store == nil {
 		return image.Resolve(ctx, l.source, l.at.Reference, want, l.opts.Events)
 	}
-	return image.ResolveStored(ctx, l.store, l.stored, l.at.Path, want, l.opts.Events)
+	return image.ResolveStored(ctx, l.source, l.stored, l.at.Path, want, l.opts.Events)
 }
 
 // list finds the manifests of all platforms.
@@ -193,7 +194,7 @@ func (l *look) list(ctx context.Context) (image.Listing, error) {
 	if l.store == nil {
 		return image.List(ctx, l.source, l.at.Reference, l.opts.Events)
 	}
-	return image.ListStored(ctx, l.store, l.stored, l.at.Path, l.opts.Events)
+	return image.ListStored(ctx, l.source, l.stored, l.at.Path, l.opts.Events)
 }
 
 // present is the first platform whose manifest a store has, though its index
@@ -216,7 +217,7 @@ func (l *look) present(ctx context.Context) (image.Platforms, bool) {
 
 // item is a layer to be read from where the image is.
 func (l *look) item(layer image.Descriptor) transfer.Item {
-	source, mirrors := layerSources(l.source)
+	source, mirrors := layerSources(l.source.Source)
 	return transfer.Item{Blob: layer, Source: source, Mirrors: mirrors}
 }
 

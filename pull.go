@@ -257,6 +257,7 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 	if err != nil {
 		return image.Image{}, "", p.saveUnknown(r, err)
 	}
+	img.Tell(p.platforms, p.opts.Events)
 	img.Source, img.Mirrors = layerSources(source)
 	root := img.Root().Digest
 	if p.opts.Tag != "" {

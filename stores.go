@@ -5,11 +5,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/archive"
+	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/layout"
 )
 
-// openStore opens what is at a path.
+// openStore opens what is at a path: an archive, an image layout or a
+// directory of components.
 func openStore(path string) (image.Store, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -17,7 +24,18 @@ func openStore(path string) (image.Store, error) {
 		return nil, fmt.Errorf("open %s: %w: there is no such file or directory", path, image.ErrNotFound)
 	case err != nil:
 		return nil, fmt.Errorf("open the image: %w", err) // it names the path
+	case !info.IsDir():
+		return opened(archive.Open(path))
+	case exists(filepath.Join(path, ocispec.ImageLayoutFile)):
+		return opened(layout.Open(path))
 	}
-	_ = info
-	return nil, errors.New("the stores are being written")
+	return opened(components.Open(path))
+}
+
+// opened is a store, or nil where there is an error.
+func opened[S image.Store](store S, err error) (image.Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
 }

@@ -2,7 +2,7 @@
 // layout (OCI image-spec, image-layout.md) and has the manifest.json of
 // docker save beside it, so that docker load, podman, containerd and skopeo
 // all take it. Layers and configs stand in it byte for byte as the registry
-// gave them.
+// gave them. It reads archives of these tools too: see Open.
 package archive
 
 import (
@@ -150,13 +150,6 @@ type document struct {
 	data []byte
 }
 
-// loadEntry is an image as docker load reads it in manifest.json.
-type loadEntry struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
-
 // documents are oci-layout, index.json and manifest.json.
 func documents(images []image.Image) ([]document, error) {
 	index := ocispec.Index{
@@ -164,7 +157,7 @@ func documents(images []image.Image) ([]document, error) {
 		MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: []image.Descriptor{},
 	}
-	entries := []loadEntry{}
+	entries := []DockerImage{}
 	var names []ref.Reference
 	for _, img := range images {
 		names = append(names, img.Name)
@@ -183,7 +176,7 @@ func documents(images []image.Image) ([]document, error) {
 	}{
 		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
 		{ocispec.ImageIndexFile, index},
-		{"manifest.json", entries},
+		{dockerManifest, entries},
 	} {
 		data, err := json.Marshal(d.value)
 		if err != nil {
@@ -201,9 +194,9 @@ func documents(images []image.Image) ([]document, error) {
 // there are diffIDs, and opens only those that it does not have. LayerSources,
 // in which docker save tells foreign layers' URLs, is not written: no loader
 // fetches a layer by it.
-func manifestEntry(img image.Image) loadEntry {
+func manifestEntry(img image.Image) DockerImage {
 	first := img.Manifests[0]
-	e := loadEntry{Config: blobName(first.Config.Digest)}
+	e := DockerImage{Config: blobName(first.Config.Digest)}
 	if img.Name.Tag != "" {
 		e.RepoTags = []string{img.Name.String()}
 	}

@@ -1,5 +1,5 @@
 // Package components writes an image as plain files, each with the exact bytes
-// that the source served, for inspection and archiving:
+// that the source served, for inspection and archiving, and reads it there:
 //
 //	manifest_list.json                         the index, where the reference names one
 //	ALGORITHM_HEX_manifest_list.json           indexes within it
@@ -9,7 +9,8 @@
 //	layers/ALGORITHM_HEX.tar.gz                layers: .tar.zst, .tar or .blob by media type
 //
 // Manifests are written when all else is there, the indexes last. Names are
-// legal on Windows. Other files in the directory are left alone.
+// legal on Windows. Other files in the directory are left alone. A reader
+// refuses links in place of the files and of layers.
 package components
 
 import (
@@ -113,9 +114,6 @@ func (w *Writer) note() error {
 	return nil
 }
 
-// fileName is a digest as names of files have it.
-func fileName(d digest.Digest) string { return d.Algorithm().String() + "_" + d.Encoded() }
-
 // extension is what a layer's name ends with. OCI and Docker types tell it
 // (….tar, ….tar+gzip, ….tar.gzip), and so do those of charts and the like
 // that are built alike.
@@ -131,7 +129,7 @@ func extension(mediaType string) string {
 			return e.extension
 		}
 	}
-	return ".blob"
+	return otherExtension
 }
 
 // Place is where a layer is to be written. It is nil where the layer is there,
@@ -188,9 +186,9 @@ func (w *Writer) Commit(ctx context.Context) error {
 // warnOfAnother tells of the manifest of another image in the directory, which
 // has a name that this one's does not take.
 func (w *Writer) warnOfAnother() {
-	name := "manifest_list.json"
+	name := indexName
 	if len(w.img.Indexes) > 0 {
-		name = "image_manifest.json"
+		name = manifestName
 	}
 	path := filepath.Join(w.dir, name)
 	if _, err := os.Lstat(path); err == nil {
@@ -230,17 +228,17 @@ type named struct {
 func (w *Writer) documents() []named {
 	var configs, manifests, indexes []named
 	for _, m := range w.img.Manifests {
-		configs = append(configs, named{fileName(m.Config.Digest) + ".json", m.Config})
-		name := fileName(m.Digest) + "_manifest.json"
+		configs = append(configs, named{fileName(m.Config.Digest) + configSuffix, m.Config})
+		name := fileName(m.Digest) + manifestSuffix
 		if len(w.img.Indexes) == 0 {
-			name = "image_manifest.json"
+			name = manifestName
 		}
 		manifests = append(manifests, named{name, m.Content})
 	}
 	for i, c := range w.img.Indexes {
-		name := fileName(c.Digest) + "_manifest_list.json"
+		name := fileName(c.Digest) + indexSuffix
 		if i == 0 {
-			name = "manifest_list.json"
+			name = indexName
 		}
 		indexes = append(indexes, named{name, c})
 	}

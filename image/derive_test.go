@@ -43,7 +43,7 @@ func check(t *testing.T, img Image) {
 	t.Helper()
 	src := newMemory()
 	for _, c := range img.Indexes {
-		if err := checkBytes(c.Descriptor, c.Bytes); err != nil {
+		if err := CheckBytes(c.Descriptor, c.Bytes); err != nil {
 			t.Errorf("index: %v", err)
 		}
 		src.manifests[c.Digest.String()] = c

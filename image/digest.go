@@ -21,9 +21,9 @@ func CheckDigest(d digest.Digest) error {
 	return nil
 }
 
-// checkBytes says whether b is what the descriptor names, by size and digest.
+// CheckBytes says whether b is what the descriptor names, by size and digest.
 // The error wraps ErrVerification.
-func checkBytes(d Descriptor, b []byte) error {
+func CheckBytes(d Descriptor, b []byte) error {
 	if err := CheckDigest(d.Digest); err != nil {
 		return err
 	}

@@ -28,9 +28,9 @@ func List(ctx context.Context, src Source, r ref.Reference, events EventFunc) (L
 	return newResolver(src, r, Platforms{All: true}, events).list(ctx)
 }
 
-// ListStored is List for an image that a store holds.
-func ListStored(ctx context.Context, store Store, stored Stored, label string, events EventFunc) (Listing, error) {
-	return newStoredResolver(store, stored, label, Platforms{All: true}, events).list(ctx)
+// ListStored is List for an image that a Store holds, which src reads.
+func ListStored(ctx context.Context, src Source, stored Stored, label string, events EventFunc) (Listing, error) {
+	return newStoredResolver(src, stored, label, Platforms{All: true}, events).list(ctx)
 }
 
 func (v *resolver) list(ctx context.Context) (Listing, error) {

@@ -208,7 +208,7 @@ func checkDescriptor(d Descriptor) error {
 		}
 	}
 	if len(d.Data) > 0 {
-		if err := checkBytes(d, d.Data); err != nil {
+		if err := CheckBytes(d, d.Data); err != nil {
 			return fmt.Errorf("embedded data: %w", err)
 		}
 	}

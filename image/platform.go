@@ -329,13 +329,13 @@ func platformValues(ds []Descriptor) []string {
 		if values[i] == "" { // nothing but the digest tells it apart
 			values[i] = FormatPlatform(*d.Platform)
 		}
-		values[i] = quoteValue(values[i])
+		values[i] = QuotePlatform(values[i])
 	}
 	return values
 }
 
-// quoteValue quotes a value that FormatPlatform wrote, where a shell wants it.
-func quoteValue(s string) string {
+// QuotePlatform quotes a value that FormatPlatform wrote, where a shell wants it.
+func QuotePlatform(s string) string {
 	if strings.ContainsAny(s, "()") {
 		return `"` + s + `"`
 	}

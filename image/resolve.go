@@ -36,11 +36,11 @@ func Resolve(ctx context.Context, src Source, r ref.Reference, want Platforms, e
 	return newResolver(src, r, want, events).resolve(ctx)
 }
 
-// ResolveStored is Resolve for an image that a store holds. The Image's
+// ResolveStored is Resolve for an image that a Store holds, which src reads. The Image's
 // Reference and Name are the stored name, and empty where it has none; errors
 // call it by label then.
-func ResolveStored(ctx context.Context, store Store, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
-	return newStoredResolver(store, stored, label, want, events).resolve(ctx)
+func ResolveStored(ctx context.Context, src Source, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
+	return newStoredResolver(src, stored, label, want, events).resolve(ctx)
 }
 
 // UnknownError says that a document is no manifest or index that davit reads.
@@ -87,12 +87,12 @@ func newResolver(src Source, r ref.Reference, want Platforms, events EventFunc) 
 	}
 }
 
-func newStoredResolver(store Store, stored Stored, label string, want Platforms, events EventFunc) *resolver {
+func newStoredResolver(src Source, stored Stored, label string, want Platforms, events EventFunc) *resolver {
 	r, err := ref.Parse(stored.Name)
 	if stored.Name == "" || err != nil {
 		r = ref.Reference{}
 	}
-	v := newResolver(store, r, want, events)
+	v := newResolver(src, r, want, events)
 	v.root, v.label = &stored.Descriptor, label
 	return v
 }
@@ -134,7 +134,6 @@ func (v *resolver) image(ctx context.Context) (Image, error) {
 	if v.want.All {
 		putDefaultFirst(img.Manifests)
 	}
-	v.tell(img)
 	return img, checkSizes(img)
 }
 
@@ -314,7 +313,7 @@ func checkContent(c Content, d Descriptor) (Content, error) {
 	mediaType, err := MediaTypeOf(c)
 	// Schema 1 comes first: its digest leaves out the signatures in its bytes.
 	if !errors.Is(err, ErrSchema1) {
-		if err := checkBytes(c.Descriptor, c.Bytes); err != nil {
+		if err := CheckBytes(c.Descriptor, c.Bytes); err != nil {
 			return Content{}, fmt.Errorf("fetch manifest: %w", err)
 		}
 	}
@@ -377,7 +376,7 @@ func (v *resolver) checkPlatform(have Platform, told *Platform) error {
 	for _, want := range v.want.List {
 		if !fits(have, want) {
 			return fmt.Errorf("choose platform: %w: it is an image for %s, not for %s: ask for it without a platform, or with --platform %s",
-				ErrNotFound, FormatPlatform(have), FormatPlatform(want), quoteValue(FormatPlatform(have)))
+				ErrNotFound, FormatPlatform(have), FormatPlatform(want), QuotePlatform(FormatPlatform(have)))
 		}
 	}
 	return nil
@@ -388,40 +387,6 @@ func fits(have, want Platform) bool {
 	// Many configs of 32-bit ARM name no variant: that contradicts none.
 	anyVariant := want.Variant == "" || have.Architecture == "arm" && have.Variant == ""
 	return matchPlatform(have, want, !anyVariant)
-}
-
-// tell says which platforms were taken.
-func (v *resolver) tell(img Image) {
-	var names []string
-	attestations := 0
-	for _, m := range img.Manifests {
-		switch {
-		case m.Attestation:
-			attestations++
-		case m.IsImage():
-			names = append(names, FormatPlatform(m.Platform))
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	text := fmt.Sprintf("%s for %s", v.name(), strings.Join(names, ", "))
-	host := DefaultPlatform()
-	switch {
-	case attestations > 0:
-		text += fmt.Sprintf(", with %d attestations", attestations)
-	case len(v.want.List) > 0 || v.want.All:
-	case !fits(img.Manifests[0].Platform, Platform{OS: host.OS, Architecture: host.Architecture}):
-		text = fmt.Sprintf("%s is there for %s only (this machine is %s)", v.name(), names[0], FormatPlatform(host))
-		if img.Manifests[0].Platform.Architecture == "" {
-			text = fmt.Sprintf("%s does not say which architecture it is for", v.name())
-		}
-		v.events.Send(Event{Kind: EventWarning, Text: text})
-		return
-	case len(img.Indexes) > 0:
-		text += " (this machine's architecture; choose another with --platform)"
-	}
-	v.events.Send(Event{Kind: EventNote, Text: text})
 }
 
 func (v *resolver) step(text string) {
@@ -449,7 +414,7 @@ func (v *resolver) fetchConfig(ctx context.Context, d Descriptor) (Content, erro
 	if err := v.count(len(c.Bytes)); err != nil {
 		return Content{}, err
 	}
-	if err := checkBytes(d, c.Bytes); err != nil {
+	if err := CheckBytes(d, c.Bytes); err != nil {
 		return Content{}, err
 	}
 	return c, nil

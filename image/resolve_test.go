@@ -291,6 +291,7 @@ func TestResolve(t *testing.T) {
 				}
 				return
 			}
+			img.Tell(wanted(t, tt.want), said.send)
 			said2 := said.texts(EventNote) + said.texts(EventWarning)
 			only := img.IsArtifact() && said2 == "" || strings.HasPrefix(said2, img.Reference.String()+" for ") && !strings.Contains(said2, "\n")
 			if !strings.Contains(said2, tt.text) || tt.text == "" && !only {
@@ -306,7 +307,7 @@ func TestResolve(t *testing.T) {
 				t.Errorf("%+v", img)
 			}
 			for _, c := range []Content{img.Root(), img.Manifests[0].Content, img.Manifests[0].Config} {
-				if err := checkBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
+				if err := CheckBytes(c.Descriptor, c.Bytes); err != nil || c.Data != nil {
 					t.Errorf("%+v: %v", c.Descriptor, err)
 				}
 			}
@@ -471,7 +472,7 @@ func TestResolveConfig(t *testing.T) {
 		if err != nil && !strings.HasPrefix(err.Error(), "r.io/a:1: fetch config sha256:") {
 			t.Errorf("%s: %v; want it to name the image and the step", name, err)
 		}
-		if err == nil && checkBytes(img.Manifests[0].Config.Descriptor, img.Manifests[0].Config.Bytes) != nil {
+		if err == nil && CheckBytes(img.Manifests[0].Config.Descriptor, img.Manifests[0].Config.Bytes) != nil {
 			t.Errorf("%s: the config is wrong", name)
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/ref"
 )
 
 // Store is a Source on disk that holds whole images: an archive, a layout, a
@@ -33,6 +36,26 @@ type Stored struct {
 	// Made says that the store has no manifest and the Source makes one, as of
 	// an archive of docker save: no registry knows its digest.
 	Made bool
+}
+
+// StoredOf is the image that an entry of an image layout's index.json names
+// (OCI image-spec, image-layout.md). Its name is containerd's, or the entry's
+// own where that is a full one, as davit and others write it where two images
+// share a tag. A name that is no full one is none.
+func StoredOf(d Descriptor) Stored {
+	s := Stored{Descriptor: d, RefName: d.Annotations[ocispec.AnnotationRefName]}
+	for _, name := range []string{d.Annotations[AnnotationImageName], s.RefName} {
+		if s.Name == "" && isFullName(name) {
+			s.Name = name
+		}
+	}
+	return s
+}
+
+// isFullName says whether a name is written in full, with tag or digest.
+func isFullName(name string) bool {
+	r, err := ref.Parse(name)
+	return err == nil && r.TagOrDigest() != "" && r.String() == name
 }
 
 // Describer is a Source that can tell what a tag or digest names without

@@ -31,6 +31,9 @@ type entry struct {
 	name *ref.Reference
 }
 
+// maxEntries is how many descriptors an index.json may have.
+const maxEntries = 1 << 16
+
 // emptyIndex is the index.json of a new layout.
 const emptyIndex = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`
 
@@ -49,6 +52,9 @@ func readIndex(b []byte) (*index, error) {
 	}
 	if err := fields.read("manifests", &manifests); err != nil {
 		return nil, err
+	}
+	if len(manifests) > maxEntries {
+		return nil, fmt.Errorf("it has %d manifests, more than %d", len(manifests), maxEntries)
 	}
 	x := &index{fields: fields}
 	for i, raw := range manifests {

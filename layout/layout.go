@@ -1,7 +1,7 @@
 // Package layout writes OCI image layouts (OCI image-spec, image-layout.md) in
-// directories: new ones, or more images into one that is there. Processes may
-// write into the same layout at once: a blob is fetched by one of them, and no
-// image is lost from index.json.
+// directories: new ones, or more images into one that is there; and it reads
+// them. Processes may write into the same layout at once: a blob is fetched by
+// one of them, and no image is lost from index.json.
 //
 // What is under way stands in .davit-part, outside of blobs. It is gone when
 // the layout is whole, but for what other, unfinished runs have left.
@@ -9,7 +9,9 @@
 // Blobs that are there are believed when they were hashed in this run. Links
 // in the place of a blob are replaced by the blob; links in the place of
 // index.json, blobs, blobs/sha256 or .davit-part are refused, so that nothing
-// is written outside of the layout. The layout itself may be named by a link.
+// is written outside of the layout. A reader refuses all of them, but for
+// .davit-part, which it does not look at. The layout itself may be named by a
+// link.
 package layout
 
 import (
@@ -49,8 +51,8 @@ type Writer struct {
 
 var _ image.Output = (*Writer)(nil)
 
-// ErrNoLayout: the directory holds something, and no image layout.
-var ErrNoLayout = errors.New("the directory is not empty and no image layout")
+// ErrNoLayout: what is there is no image layout.
+var ErrNoLayout = errors.New("it is no image layout")
 
 const (
 	blobsName   = "blobs"
@@ -58,8 +60,10 @@ const (
 	lockName    = "index"        // below partialName: index.json's lock
 )
 
-// maxIndexSize is how much of an index.json is read into memory.
-const maxIndexSize = 64 << 20
+const (
+	maxIndexSize   = 64 << 20 // bytes of an index.json that is added to
+	maxVersionSize = 64 << 10 // bytes of an oci-layout
+)
 
 // Create begins to write images into the layout in dir, which is made, with
 // its parents, where it is missing or empty. Another directory that is no
@@ -143,11 +147,11 @@ func (w *Writer) look() (bool, error) {
 	}
 	// The files were listed first: a process that makes the layout right now
 	// writes oci-layout before all else.
-	version, err := readSmall(w.path(ocispec.ImageLayoutFile), 64<<10)
+	version, err := readSmall(w.path(ocispec.ImageLayoutFile), maxVersionSize)
 	if os.IsNotExist(err) {
 		for _, f := range files {
 			if !atomicfile.UnderWay(f.Name()) {
-				return false, fmt.Errorf("%w: it has %s but no %s", ErrNoLayout, f.Name(), ocispec.ImageLayoutFile)
+				return false, fmt.Errorf("%w: the directory has %s but no %s", ErrNoLayout, f.Name(), ocispec.ImageLayoutFile)
 			}
 		}
 		return false, nil
@@ -155,12 +159,12 @@ func (w *Writer) look() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var l ocispec.ImageLayout
-	if err := json.Unmarshal(version, &l); err != nil {
+	v, err := readVersion(version)
+	if err != nil {
 		return false, fmt.Errorf("read %s: %w", ocispec.ImageLayoutFile, err)
 	}
-	if l.Version != ocispec.ImageLayoutVersion {
-		return false, fmt.Errorf("its image layout is of version %q, davit writes %s", l.Version, ocispec.ImageLayoutVersion)
+	if v != ocispec.ImageLayoutVersion {
+		return false, fmt.Errorf("its image layout is of version %q, davit writes %s", v, ocispec.ImageLayoutVersion)
 	}
 	if _, err := w.readIndex(); err != nil {
 		return false, err
@@ -193,6 +197,13 @@ func (w *Writer) readIndex() (*index, error) {
 		return nil, fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
 	}
 	return x, nil
+}
+
+// readVersion reads an oci-layout (image-layout.md, "oci-layout file").
+func readVersion(b []byte) (string, error) {
+	var l ocispec.ImageLayout
+	err := json.Unmarshal(b, &l)
+	return l.Version, err
 }
 
 // readSmall reads a file that has at most so many bytes.

@@ -32,7 +32,8 @@ type Mirror struct {
 // mirrors first, in their order, and then of the origin: its bytes prove
 // themselves. What a tag means is the origin's to say; mirrors are asked only
 // where the origin fails for another reason than that the tag is not there, or
-// does not answer; an image.EventWarning tells which of them did.
+// does not answer; an image.EventWarning tells which of them did. So it is with
+// lists, of tags and of referrers: most mirrors know no referrers.
 //
 // A mirror that fails, or sends wrong content, is not asked again, which an
 // image.EventWarning tells.
@@ -47,8 +48,10 @@ type Source struct {
 }
 
 var (
-	_ image.Source    = (*Source)(nil)
-	_ image.TagLister = (*Source)(nil)
+	_ image.Source         = (*Source)(nil)
+	_ image.TagLister      = (*Source)(nil)
+	_ image.Describer      = (*Source)(nil)
+	_ image.ReferrerLister = (*Source)(nil)
 )
 
 // New makes a Source of an origin and its mirrors, preferred first.
@@ -58,11 +61,32 @@ func New(origin Mirror, mirrors []Mirror, events image.EventFunc) *Source {
 
 // Manifest implements image.Source.
 func (s *Source) Manifest(ctx context.Context, tagOrDigest string) (image.Content, error) {
-	ask := func(ctx context.Context, m Mirror) (image.Content, error) { return m.Source.Manifest(ctx, tagOrDigest) }
-	if strings.Contains(tagOrDigest, ":") {
-		return byDigest(ctx, s, digest.Digest(tagOrDigest), ask)
-	}
-	return byTag(ctx, s, "the tag "+tagOrDigest, ask)
+	return byEither(ctx, s, tagOrDigest, func(ctx context.Context, m Mirror) (image.Content, error) { return m.Source.Manifest(ctx, tagOrDigest) })
+}
+
+// Describe implements image.Describer. It asks as Manifest does; whom it asks
+// for the manifest itself where that is no image.Describer.
+func (s *Source) Describe(ctx context.Context, tagOrDigest string) (image.Descriptor, error) {
+	return byEither(ctx, s, tagOrDigest, func(ctx context.Context, m Mirror) (image.Descriptor, error) {
+		if describer, ok := m.Source.(image.Describer); ok {
+			return describer.Describe(ctx, tagOrDigest)
+		}
+		content, err := m.Source.Manifest(ctx, tagOrDigest)
+		return content.Descriptor, err
+	})
+}
+
+// Referrers implements image.ReferrerLister. They are the origin's; mirrors are
+// asked only where it fails, and only those that are asked for tags: nothing
+// proves a list.
+func (s *Source) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
+	return byTag(ctx, s, "the list of referrers", func(ctx context.Context, m Mirror) ([]image.Descriptor, error) {
+		lister, ok := m.Source.(image.ReferrerLister)
+		if !ok {
+			return nil, fmt.Errorf("list referrers of %s at %s: %w", subject, m.Name, image.ErrNotFound)
+		}
+		return lister.Referrers(ctx, subject)
+	})
 }
 
 // Blob implements image.Source.
@@ -82,6 +106,7 @@ func (s *Source) Tags(ctx context.Context, fn func(page []string) error) error {
 		}
 		err := lister.Tags(ctx, func(page []string) error {
 			begun = true
+			answers(ctx)
 			stop = fn(page)
 			return stop
 		})
@@ -117,6 +142,14 @@ func (s *Source) Layers() (source image.Source, mirrors []image.Source) {
 		}
 	}
 	return last.Source, mirrors
+}
+
+// byEither asks byDigest or byTag.
+func byEither[T any](ctx context.Context, s *Source, tagOrDigest string, ask func(context.Context, Mirror) (T, error)) (T, error) {
+	if strings.Contains(tagOrDigest, ":") {
+		return byDigest(ctx, s, digest.Digest(tagOrDigest), ask)
+	}
+	return byTag(ctx, s, "the tag "+tagOrDigest, ask)
 }
 
 // byDigest asks the mirrors and then the origin.
@@ -182,11 +215,23 @@ func isFinal(err error) bool {
 	return errors.As(err, &final)
 }
 
-// bounded asks with patience.
+// bounded asks with patience, which answers ends.
 func bounded[T any](ctx context.Context, m Mirror, ask func(context.Context, Mirror) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s gave no answer within %v", m.Name, patience))
-	defer cancel()
-	return ask(ctx, m)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience, func() { cancel(fmt.Errorf("%s gave no answer within %v", m.Name, patience)) })
+	defer timer.Stop()
+	return ask(context.WithValue(ctx, patienceKey{}, timer), m)
+}
+
+type patienceKey struct{}
+
+// answers tells that whoever is asked with this context answers: a list of many
+// pages takes its time.
+func answers(ctx context.Context) {
+	if timer, ok := ctx.Value(patienceKey{}).(*time.Timer); ok {
+		timer.Stop()
+	}
 }
 
 func (s *Source) isDropped(m Mirror) bool {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -18,8 +19,9 @@ import (
 // fake is a source that says who answered.
 type fake struct {
 	name string
-	err  error // what it fails of
-	hang bool  // until the context ends
+	err  error         // what it fails of
+	hang bool          // until the context ends
+	slow time.Duration // between two tags
 	tags []string
 
 	asked []string
@@ -57,10 +59,28 @@ func (f *fake) Tags(ctx context.Context, fn func([]string) error) error {
 		if err := fn([]string{tag}); err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(f.slow):
+		}
 	}
 	_, err := f.answer(ctx, "tags")
 	return err
 }
+
+func (f *fake) Describe(ctx context.Context, tagOrDigest string) (image.Descriptor, error) {
+	by, err := f.answer(ctx, "describe "+tagOrDigest)
+	return image.Descriptor{MediaType: by}, err
+}
+
+func (f *fake) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
+	by, err := f.answer(ctx, "referrers of "+subject.String())
+	return []image.Descriptor{{ArtifactType: by}}, err
+}
+
+// plain is a source that knows nothing but to give content.
+type plain struct{ image.Source }
 
 var (
 	errDown = errors.New("connection refused")
@@ -242,5 +262,67 @@ func TestTags(t *testing.T) {
 	enough := errors.New("enough")
 	if err := s.Tags(t.Context(), func([]string) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A list of many pages may take long, once it has begun.
+func TestTagsThatTakeLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin, a := &fake{name: "origin", tags: []string{"v1", "v2", "v3"}, slow: patience}, &fake{name: "a"}
+		s, told := with(origin, a)
+		var tags []string
+		err := s.Tags(t.Context(), func(page []string) error { tags = append(tags, page...); return nil })
+		if err != nil || cmp.Diff([]string{"v1", "v2", "v3"}, tags) != "" || len(*told) > 0 {
+			t.Errorf("got %q, %v; told %q", tags, err, *told)
+		}
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	origin, a := &fake{name: "origin"}, &fake{name: "a"}
+	s, _ := with(origin, a)
+	for what, want := range map[string]string{"v1": "origin", someID.String(): "a"} {
+		if got, err := s.Describe(t.Context(), what); err != nil || got.MediaType != want {
+			t.Errorf("%s: got %q, %v", what, got.MediaType, err)
+		}
+	}
+	origin.err, a.err = errDown, image.ErrNotFound
+	for _, what := range []string{"v1", someID.String()} {
+		if _, err := s.Describe(t.Context(), what); !errors.Is(err, errDown) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	if want := []string{"describe v1", "describe v1", "describe " + someID.String()}; cmp.Diff(want, origin.asked) != "" {
+		t.Errorf("the origin was asked %q", origin.asked)
+	}
+}
+
+func TestDescribeByTheManifest(t *testing.T) {
+	origin := &fake{name: "origin"}
+	s := New(Mirror{Source: plain{origin}, Name: "origin"}, nil, nil)
+	if _, err := s.Describe(t.Context(), "v1"); err != nil || cmp.Diff([]string{"v1"}, origin.asked) != "" {
+		t.Errorf("%v; asked %q", err, origin.asked)
+	}
+	if _, err := s.Referrers(t.Context(), someID); !errors.Is(err, image.ErrNotFound) {
+		t.Errorf("referrers: %v", err)
+	}
+}
+
+// Referrers are named by digest, but nothing proves their list.
+func TestReferrersAreTheOrigins(t *testing.T) {
+	origin, a, b := &fake{name: "origin"}, &fake{name: "a"}, &fake{name: "b"}
+	var told []string
+	s := New(Mirror{Source: origin, Name: "origin"}, []Mirror{
+		{Source: a, Name: "a", NoTags: true}, {Source: b, Name: "b"},
+	}, func(e image.Event) { told = append(told, e.Text) })
+	got, err := s.Referrers(t.Context(), someID)
+	if err != nil || got[0].ArtifactType != "origin" || len(a.asked)+len(b.asked) > 0 {
+		t.Errorf("got %v, %v; mirrors were asked %q %q", got, err, a.asked, b.asked)
+	}
+	origin.err = errDown
+	got, err = s.Referrers(t.Context(), someID)
+	if err != nil || got[0].ArtifactType != "b" || len(a.asked) > 0 ||
+		len(told) != 1 || !strings.HasPrefix(told[0], "the list of referrers is the mirror b's, since origin cannot give it") {
+		t.Errorf("got %v, %v; the first mirror was asked %q; told %q", got, err, a.asked, told)
 	}
 }

@@ -62,16 +62,20 @@ var (
 	ErrForeignURL = errors.New("foreign layer URL refused")
 	// ErrBlocked: the configuration forbids the registry.
 	ErrBlocked = errors.New("registry blocked")
+	// ErrNoCatalog: the registry offers no list of its repositories.
+	ErrNoCatalog = errors.New("no list of repositories")
 	// ErrClock: a server's clock and ours differ by so much that tokens and
 	// certificates fail. Only Diagnose tells of it.
 	ErrClock = errors.New("clocks differ")
 )
 
-// Codes of the distribution specification that tell what was not found.
+// Codes of the distribution specification that tell what was not found, and
+// what is not offered.
 const (
 	CodeNameUnknown     = "NAME_UNKNOWN"
 	CodeManifestUnknown = "MANIFEST_UNKNOWN"
 	CodeBlobUnknown     = "BLOB_UNKNOWN"
+	CodeUnsupported     = "UNSUPPORTED"
 )
 
 // Error is a request that failed: refused by a server, or without an answer.
@@ -123,6 +127,9 @@ func (e *Error) Error() string {
 		case CodeManifestUnknown:
 			text.WriteString(" (no such tag or digest, or no such repository)")
 		}
+	}
+	if e.Status != 0 && errors.Is(e, ErrNoCatalog) {
+		text.WriteString(" (it offers no list of its repositories)")
 	}
 	if errors.Is(e, image.ErrUnauthorized) {
 		switch {

@@ -36,18 +36,13 @@ var manifestTypes = []string{
 // registry says: nobody takes it anyway. Other errors wrap image.ErrNotFound,
 // image.ErrUnauthorized or a sentinel of this package.
 func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (image.Content, error) {
-	var asked digest.Digest
-	if strings.Contains(tagOrDigest, ":") {
-		asked = digest.Digest(tagOrDigest)
-		if err := image.CheckDigest(asked); err != nil {
-			return image.Content{}, fmt.Errorf("get manifest of %s: %w", r.name, err)
-		}
-	} else if !ref.ValidTag(tagOrDigest) {
-		return image.Content{}, fmt.Errorf("get manifest of %s: %q is no tag", r.name, oneline.Clean(tagOrDigest, 128))
+	asked, err := digestOf(tagOrDigest)
+	if err != nil {
+		return image.Content{}, fmt.Errorf("get manifest of %s: %w", r.name, err)
 	}
 	step := "get manifest " + r.name + separator(asked) + tagOrDigest
 	repository := r.through(func(req *http.Request) (*http.Response, error) {
-		resp, body, err := r.fetch(step, req)
+		resp, body, err := r.client.fetch(step, req, r.auth)
 		if err != nil {
 			return nil, err
 		}
@@ -70,6 +65,17 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (image.Co
 		return image.Content{}, fmt.Errorf("%s: %w", step, err)
 	}
 	return image.Content{Descriptor: descriptor, Bytes: content}, nil
+}
+
+// digestOf is the digest that is asked for; empty for a tag.
+func digestOf(tagOrDigest string) (digest.Digest, error) {
+	switch asked := digest.Digest(tagOrDigest); {
+	case strings.Contains(tagOrDigest, ":"):
+		return asked, image.CheckDigest(asked)
+	case !ref.ValidTag(tagOrDigest):
+		return "", fmt.Errorf("%q is no tag", oneline.Clean(tagOrDigest, 128))
+	}
+	return "", nil
 }
 
 func separator(asked digest.Digest) string {

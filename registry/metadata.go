@@ -9,15 +9,14 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// maxMetadata is the size in bytes of the largest manifest or page of tags
+// maxMetadata is the size in bytes of the largest manifest or page of a list
 // that is taken.
 const maxMetadata = image.MaxManifestSize
 
-// fetch sends a metadata request of oras-go's, with retries, and reads the
-// whole answer. What oras-go is given of it is up to the caller: it never sees
-// a refusal.
-func (r *Repository) fetch(step string, asked *http.Request) (*http.Response, []byte, error) {
-	c := r.client
+// fetch sends a metadata request of oras-go's to the registry, with retries, and
+// reads the whole answer. What oras-go is given of it is up to the caller: it
+// never sees a refusal.
+func (c *client) fetch(step string, asked *http.Request, auth *authorizer) (*http.Response, []byte, error) {
 	if asked.Method != http.MethodGet || asked.Body != nil && asked.Body != http.NoBody {
 		return nil, nil, fmt.Errorf("%s: %s requests are not for reading", step, asked.Method)
 	}
@@ -25,7 +24,7 @@ func (r *Repository) fetch(step string, asked *http.Request) (*http.Response, []
 	var resp *http.Response
 	var body []byte
 	err := c.retry(ctx, func() error {
-		at := r.at(asked.URL.Path)
+		at := c.registryURL(asked.URL.Path, auth)
 		at.url.RawQuery = asked.URL.RawQuery
 		var err error
 		if resp, at, err = c.get(ctx, step, at, asked.Header, true); err != nil {

@@ -1,7 +1,8 @@
 // Package registry is a client of the OCI distribution API: it resolves
-// references, reads manifests, tags and configs, and opens ranges of blobs.
+// references, reads manifests, tags, referrers and configs, and opens ranges of
+// blobs.
 //
-// Manifests and tags go through oras-go's Repository. Below it stands a client
+// Manifests and lists go through oras-go's Repository. Below it stands a client
 // of our own that all requests share: it answers challenges, follows
 // redirects without taking a credential along, and turns every refusal into an
 // *Error.
@@ -72,7 +73,12 @@ type Repository struct {
 	blobs  locations
 }
 
-var _ image.Source = (*Repository)(nil)
+var (
+	_ image.Source         = (*Repository)(nil)
+	_ image.TagLister      = (*Repository)(nil)
+	_ image.Describer      = (*Repository)(nil)
+	_ image.ReferrerLister = (*Repository)(nil)
+)
 
 // Open makes a client for the repository that reference names, in a session of
 // its own. It sends nothing yet. HTTP is spoken where the reference was an
@@ -101,7 +107,6 @@ func (r *Repository) through(do doFunc) *remote.Repository {
 		Client:             do,
 		Reference:          orasregistry.Reference{Registry: r.client.host, Repository: r.name},
 		ManifestMediaTypes: manifestTypes,
-		TagListMaxPages:    maxTagPages,
 	}
 }
 

@@ -53,9 +53,10 @@ func (c *client) retry(ctx context.Context, try func() error) error {
 	}
 }
 
-// mayPass tells whether the same request may succeed later.
+// mayPass tells whether the same request may succeed later. What a server does
+// not implement (501), it will not soon.
 func mayPass(status int) bool {
-	return isBusy(status) || status == http.StatusRequestTimeout || status >= 500
+	return isBusy(status) || status == http.StatusRequestTimeout || status >= 500 && status != http.StatusNotImplemented
 }
 
 func isBusy(status int) bool {

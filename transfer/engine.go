@@ -122,9 +122,7 @@ func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 	}
 	e.wake = sync.NewCond(&e.mu)
 	e.target = min(e.opts.Jobs, firstTarget)
-	if r := e.opts.LimitRate; r > 0 {
-		e.limiter = rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
-	}
+	e.limiter = newLimiter(e.opts.LimitRate)
 	for i, item := range items {
 		b := &blob{Item: item, number: i}
 		e.introduce(b)
@@ -139,6 +137,14 @@ func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 		e.blobs = append(e.blobs, b)
 	}
 	return e
+}
+
+// newLimiter holds bytes to so many a second; 0 is no cap, and nil.
+func newLimiter(r int64) *rate.Limiter {
+	if r <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
 }
 
 // largestFirst is the order without a stream: the tail is short when what

@@ -110,7 +110,7 @@ func (e *engine) failed(c *claim, before progress, err error) []image.Event {
 // let go.
 func (e *engine) rest(c *claim, err error) []image.Event {
 	s, now := c.from, time.Now()
-	wait := e.backoff(s.rests + 1)
+	wait := e.opts.backoff(s.rests + 1)
 	var retry *image.RetryError
 	if errors.As(err, &retry) {
 		wait = max(wait, retry.After)

@@ -70,15 +70,15 @@ func (e *placeError) Error() string { return fmt.Sprintf("write blob %s: %v", e.
 func (e *placeError) Unwrap() error { return e.err }
 
 // backoff is how long to wait after so many tries: longer each time.
-func (e *engine) backoff(tries int) time.Duration {
-	wait := min(e.opts.Backoff<<min(tries-1, 10), max(30*time.Second, e.opts.Backoff))
+func (o Options) backoff(tries int) time.Duration {
+	wait := min(o.Backoff<<min(tries-1, 10), max(30*time.Second, o.Backoff))
 	return wait + time.Duration(rand.Int64N(int64(wait)/4+1))
 }
 
 // pause waits before the next try, longer each time, and as long as the
 // registry asks for. It tells whether the claim is still worth a try.
 func (e *engine) pause(c *claim, err error, tries int) bool {
-	wait := e.backoff(tries)
+	wait := e.opts.backoff(tries)
 	var retry *image.RetryError
 	if errors.As(err, &retry) {
 		wait = max(wait, retry.After)

@@ -197,7 +197,7 @@ func (e *engine) foundSlow(c *claim, rival *source, now time.Time) []image.Event
 		return e.dismiss(s, errSlow)
 	}
 	s.most = 1
-	s.pauseUntil(now.Add(e.backoff(p.slow)))
+	s.pauseUntil(now.Add(e.opts.backoff(p.slow)))
 	s.calmUntil = s.pausedUntil.Add(2 * calm) // time enough to find it slow again
 	return []image.Event{{Kind: image.EventStep, Text: s.name() + " is slow; others are asked in its place"}}
 }

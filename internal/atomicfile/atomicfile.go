@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,22 +20,35 @@ const infix = ".davit-new-"
 // file that is replaced passes its permissions on. A link is replaced itself;
 // what it leads to stays as it is. On error path is as it was, and nothing
 // else remains.
-func Write(path string, data []byte) error { return write(path, data, 0o666, keepMode) }
+func Write(path string, data []byte) error { return write(path, filled(data), 0o666, keepMode) }
+
+// WriteFunc is Write for bytes that fill writes.
+func WriteFunc(path string, fill func(w io.Writer) error) error {
+	return write(path, fill, 0o666, keepMode)
+}
 
 // WritePrivate is Write for what is nobody else's business: the file has the
 // permissions 0600, from before its first byte on, whatever those of a file
 // that it replaces were. That one passes its owner on, as far as we may.
-func WritePrivate(path string, data []byte) error { return write(path, data, 0o600, keepOwner) }
+func WritePrivate(path string, data []byte) error { return write(path, filled(data), 0o600, keepOwner) }
 
-func write(path string, data []byte, mode os.FileMode, keep func(*os.File, os.FileInfo)) error {
-	if err := replace(path, data, mode, keep); err != nil {
+// filled writes bytes that are there.
+func filled(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
+}
+
+func write(path string, fill func(io.Writer) error, mode os.FileMode, keep func(*os.File, os.FileInfo)) error {
+	if err := replace(path, fill, mode, keep); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
 // replace does it; keep gives the new file what it has of the old one.
-func replace(path string, data []byte, mode os.FileMode, keep func(f *os.File, old os.FileInfo)) (err error) {
+func replace(path string, fill func(io.Writer) error, mode os.FileMode, keep func(f *os.File, old os.FileInfo)) (err error) {
 	f, err := os.OpenFile(prefix(path)+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
@@ -47,7 +61,10 @@ func replace(path string, data []byte, mode os.FileMode, keep func(f *os.File, o
 	if old, err := os.Lstat(path); err == nil && old.Mode().IsRegular() {
 		keep(f, old)
 	}
-	if err := fill(f, data); err != nil {
+	if err := fill(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := f.Close(); err != nil {
@@ -62,14 +79,6 @@ func replace(path string, data []byte, mode os.FileMode, keep func(f *os.File, o
 
 // keepMode is as good as the file system: some know no permissions.
 func keepMode(f *os.File, old os.FileInfo) { _ = f.Chmod(old.Mode().Perm()) }
-
-// fill makes the new file whole and durable.
-func fill(f *os.File, data []byte) error {
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Sync()
-}
 
 // prefix is what the names of files under way to path begin with.
 func prefix(path string) string {

@@ -4,7 +4,7 @@
 //
 // Nothing is believed that was not hashed in this run: a file that stands
 // where a blob belongs is read whole, and where it is not the blob, it is
-// replaced.
+// replaced. To read what is there, without writing, is a Tree's affair.
 package blobfile
 
 import (

@@ -63,7 +63,12 @@ func newRoot(s streams) *cobra.Command {
 	root.SetUsageTemplate(root.UsageTemplate() + footerTemplate)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetHelpCommand(newHelp())
-	root.AddCommand(newPull(s), newLogin(s), newLogout(s), newToken(s), newDoctor(s), newDemo(s), newVersion(s))
+	root.AddCommand(
+		newPull(s),
+		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s),
+		newInspect(s),
+		newLogin(s), newLogout(s), newToken(s), newDoctor(s), newDemo(s), newVersion(s),
+	)
 	return root
 }
 

@@ -147,8 +147,12 @@ func formatNames() []string {
 func addPlatforms(cmd *cobra.Command, platforms *[]string) {
 	cmd.Flags().StringSliceVarP(platforms, "platform", "p", nil, "`OS/ARCH` such as linux/arm64; several with commas, or all (default: this machine's)")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(
-		[]string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", image.AllPlatforms},
-		cobra.ShellCompDirectiveNoFileComp))
+		append(knownPlatforms, image.AllPlatforms), cobra.ShellCompDirectiveNoFileComp))
+}
+
+// knownPlatforms are offered to complete --platform.
+var knownPlatforms = []string{
+	"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64",
 }
 
 // validate finds what is wrong with the command line before any request is made.

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
@@ -57,4 +59,41 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// forReader is where content goes that strangers wrote: as it is, but to a
+// terminal without what would control it. Tabs stay.
+func forReader(out io.Writer) io.Writer {
+	if isTerminal(out) {
+		return &terminalWriter{out: toReader{out}}
+	}
+	return toReader{out}
+}
+
+// terminalWriter cleans what is written to it.
+type terminalWriter struct {
+	out  io.Writer
+	rest []byte // of a character whose end is still to come
+}
+
+func (t *terminalWriter) Write(b []byte) (int, error) {
+	text := append(t.rest, b...)
+	end := len(text)
+	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
+		if utf8.RuneStart(text[len(text)-back]) {
+			if !utf8.FullRune(text[len(text)-back:]) {
+				end = len(text) - back
+			}
+			break
+		}
+	}
+	t.rest = append([]byte(nil), text[end:]...)
+	lines := strings.Split(string(text[:end]), "\t")
+	for i, part := range lines {
+		lines[i] = clean(part)
+	}
+	if _, err := io.WriteString(t.out, strings.Join(lines, "\t")); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

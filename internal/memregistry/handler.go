@@ -13,8 +13,9 @@ import (
 const octetStream = "application/octet-stream"
 
 // ServeHTTP answers the GET and HEAD requests of the distribution
-// specification's endpoints end-1, end-2, end-3 and end-8a/8b: the API's root,
-// blobs, manifests and the list of tags.
+// specification's endpoints end-1, end-2, end-3, end-8a/8b and end-12a: the
+// API's root, blobs, manifests, the list of tags and that of referrers; and of
+// the catalog.
 func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -31,8 +32,16 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "UNSUPPORTED", "no such endpoint")
 		return
 	}
+	if path == "_catalog" {
+		g.serveCatalog(w, r)
+		return
+	}
 	if name, ok := strings.CutSuffix(path, "/tags/list"); ok {
 		g.serveTags(w, r, name)
+		return
+	}
+	if name, subject, ok := referrersOf(path); ok {
+		g.serveReferrers(w, r, name, subject)
 		return
 	}
 	if i := strings.LastIndex(path, "/manifests/"); i > 0 {

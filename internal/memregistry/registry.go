@@ -1,6 +1,6 @@
 // Package memregistry is a read-only registry in memory: the pull side of the
-// OCI distribution specification (manifests, blobs with ranges, tags) as an
-// http.Handler. `davit demo` serves its image from one, and the tests' registry
+// OCI distribution specification (manifests, blobs with ranges, tags, referrers)
+// and the catalog of Docker's API as an http.Handler. `davit demo` serves its image from one, and the tests' registry
 // (internal/registrytest) is one with faults around it.
 package memregistry
 
@@ -9,6 +9,7 @@ import (
 	_ "crypto/sha256" // go-digest takes the hashes that are linked in
 	_ "crypto/sha512"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
@@ -34,6 +35,8 @@ type blob struct {
 type repository struct {
 	manifests map[digest.Digest]manifest
 	tags      map[string]digest.Digest
+	sorted    []string // the tags; nil: to be sorted anew
+	referrers map[digest.Digest][]image.Descriptor
 }
 
 type manifest struct {
@@ -74,8 +77,9 @@ func (g *Registry) AddBlobAt(d image.Descriptor, content io.ReaderAt) {
 
 // AddManifest adds a manifest or index to a repository and points the tag to
 // it, or no tag where tag is empty. It is found by its sha256 and by its sha512
-// digest; the descriptor has the sha256. The registry keeps raw, which must not
-// change any more, and does not look at what it says.
+// digest; the descriptor has the sha256. Where it says that it has a subject, it
+// is listed with the subject's referrers. The registry keeps raw, which must not
+// change any more, and does not look at what else it says.
 func (g *Registry) AddManifest(repositoryName, tag, mediaType string, raw []byte) image.Descriptor {
 	d := image.Descriptor{
 		MediaType: mediaType,
@@ -86,20 +90,49 @@ func (g *Registry) AddManifest(repositoryName, tag, mediaType string, raw []byte
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	repo := g.repositories[repositoryName]
-	if repo == nil {
-		repo = &repository{
-			manifests: map[digest.Digest]manifest{},
-			tags:      map[string]digest.Digest{},
-		}
-		g.repositories[repositoryName] = repo
+	repo := g.repository(repositoryName)
+	if _, known := repo.manifests[d.Digest]; !known {
+		repo.refer(d, raw)
 	}
 	repo.manifests[d.Digest] = m
 	repo.manifests[digest.SHA512.FromBytes(raw)] = m
 	if tag != "" {
-		repo.tags[tag] = d.Digest
+		repo.tags[tag], repo.sorted = d.Digest, nil
 	}
 	return d
+}
+
+// repository is the one of that name, which is made where there is none. It
+// needs g.mu.
+func (g *Registry) repository(name string) *repository {
+	repo := g.repositories[name]
+	if repo == nil {
+		repo = &repository{
+			manifests: map[digest.Digest]manifest{},
+			tags:      map[string]digest.Digest{},
+			referrers: map[digest.Digest][]image.Descriptor{},
+		}
+		g.repositories[name] = repo
+	}
+	return repo
+}
+
+// AddTags points further tags to a manifest or index, which need not be there.
+func (g *Registry) AddTags(repositoryName string, d digest.Digest, tags ...string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	repo := g.repository(repositoryName)
+	for _, tag := range tags {
+		repo.tags[tag] = d
+	}
+	repo.sorted = nil
+}
+
+// Describe returns the descriptor of what a tag or digest names; ok is false
+// where there is no such thing.
+func (g *Registry) Describe(repositoryName, tagOrDigest string) (d image.Descriptor, ok bool) {
+	m, found, _, ok := g.lookup(repositoryName, tagOrDigest)
+	return image.Descriptor{MediaType: m.mediaType, Digest: found, Size: int64(len(m.raw))}, ok
 }
 
 // Blob returns a blob's content and size; ok is false where there is no such
@@ -128,19 +161,24 @@ func (g *Registry) lookup(repositoryName, reference string) (m manifest, d diges
 	return m, d, true, ok
 }
 
-// tags returns the repository's tags, sorted; ok is false where there is no
-// such repository.
+// tags returns the repository's tags, sorted, for reading; ok is false where
+// there is no such repository.
 func (g *Registry) tags(repositoryName string) (tags []string, ok bool) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	repo := g.repositories[repositoryName]
 	if repo == nil {
 		return nil, false
 	}
-	tags = make([]string, 0, len(repo.tags))
-	for tag := range repo.tags {
-		tags = append(tags, tag)
+	if repo.sorted == nil {
+		repo.sorted = slices.Sorted(maps.Keys(repo.tags))
 	}
-	slices.Sort(tags)
-	return tags, true
+	return repo.sorted, true
+}
+
+// names returns the repositories' names, sorted.
+func (g *Registry) names() []string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.Sorted(maps.Keys(g.repositories))
 }

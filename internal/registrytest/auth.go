@@ -12,6 +12,8 @@ const (
 	tokenPath = "/token"
 	// Service is the service that Bearer challenges name.
 	Service = "registrytest"
+
+	catalogScope = "registry:catalog:*"
 )
 
 // AuthScheme is how a registry wants to be authorized.
@@ -34,7 +36,8 @@ type Auth struct {
 	Anonymous bool
 	// Access tells whether a user ("" for none) may pull from a repository;
 	// nil: everybody may. A token for more is given, but without that scope;
-	// with Basic the answer is 403.
+	// with Basic the answer is 403. The repository "_catalog" stands for the
+	// list of all.
 	Access func(user, repository string) bool
 
 	// The rest is for Bearer.
@@ -60,6 +63,9 @@ type Auth struct {
 
 // bearer tells whether there is a realm.
 func (a *Auth) bearer() bool { return a != nil && a.Scheme == Bearer }
+
+// catalogName stands for the list of repositories where one's name does else.
+const catalogName = "_catalog"
 
 type tokens struct {
 	count uint64
@@ -96,7 +102,10 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request, o Options) b
 		}
 	}
 	challenge := fmt.Sprintf("Bearer realm=%q,service=%q", s.realm(o.Auth), Service)
-	if repository != "" {
+	switch {
+	case Catalog(r):
+		challenge += fmt.Sprintf(",scope=%q", catalogScope)
+	case repository != "":
 		challenge += fmt.Sprintf(",scope=%q", "repository:"+repository+":pull")
 	}
 	if problem != "" {
@@ -198,6 +207,9 @@ func (a *Auth) userOfPost(r *http.Request) (user string, ok bool) {
 func (s *Server) giveToken(w http.ResponseWriter, r *http.Request, a *Auth, user string) {
 	t := &token{repositories: map[string]bool{}}
 	for _, scope := range strings.Fields(strings.Join(r.Form["scope"], " ")) {
+		if scope == catalogScope && (a.Access == nil || a.Access(user, catalogName)) {
+			t.repositories[catalogName] = true
+		}
 		rest, ok := strings.CutPrefix(scope, "repository:")
 		i := strings.LastIndex(rest, ":")
 		if !ok || i < 0 {

@@ -44,14 +44,22 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case Heads(r) && o.NoHead:
+		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "no HEAD here")
+	case Referrers(r) && o.NoReferrers, Catalog(r) && o.NoCatalog:
+		http.NotFound(w, r)
 	case Manifests(r):
 		s.serveManifest(w, r, o)
-	case Blobs(r) && r.Method == http.MethodGet && o.Redirect != nil:
+	case Blobs(r) && o.Redirect != nil && (r.Method == http.MethodGet || o.Redirect.Heads):
 		s.redirect(w, r, o)
 	case Blobs(r):
 		s.serveBlob(w, r, o)
 	case Tags(r):
-		s.serveTags(w, r, o)
+		s.serveList(w, r, o.TagPage, o.MaxPageSize)
+	case Catalog(r):
+		s.serveList(w, r, o.CatalogPage, o.MaxPageSize)
+	case Referrers(r):
+		s.serveList(w, r, o.ReferrerPage, 0)
 	default:
 		s.Content.ServeHTTP(w, r)
 	}
@@ -129,13 +137,17 @@ func (s *Server) busy(w http.ResponseWriter, r *http.Request, o Options) bool {
 	return true
 }
 
-// serveTags serves the list of tags in pages of at most TagPage.
-func (s *Server) serveTags(w http.ResponseWriter, r *http.Request, o Options) {
-	if o.TagPage > 0 {
-		query := r.URL.Query()
-		if n, err := strconv.Atoi(query.Get("n")); err != nil || n > o.TagPage {
-			query.Set("n", strconv.Itoa(o.TagPage))
-		}
+// serveList serves a list in pages of at most page entries, 0 for no limit. Who
+// asks for more than most is refused; 0 for nobody.
+func (s *Server) serveList(w http.ResponseWriter, r *http.Request, page, most int) {
+	query := r.URL.Query()
+	n, err := strconv.Atoi(query.Get("n"))
+	if most > 0 && err == nil && n > most {
+		writeError(w, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID", "invalid number of results requested")
+		return
+	}
+	if page > 0 && (err != nil || n > page) {
+		query.Set("n", strconv.Itoa(page))
 		r = r.Clone(r.Context())
 		r.URL.RawQuery = query.Encode()
 	}

@@ -23,6 +23,19 @@ func Tags(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/v2/") && strings.HasSuffix(r.URL.Path, "/tags/list")
 }
 
+// Referrers matches the requests for lists of referrers.
+func Referrers(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, "/referrers/")
+}
+
+// Catalog matches the requests for lists of repositories.
+func Catalog(r *http.Request) bool { return r.URL.Path == "/v2/_catalog" }
+
+// Heads matches the HEADs of manifests and blobs.
+func Heads(r *http.Request) bool {
+	return r.Method == http.MethodHead && (Manifests(r) || Blobs(r))
+}
+
 // Of matches the requests for a blob, or for a manifest by its digest.
 func Of(d digest.Digest) Match {
 	return func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/"+d.String()) }
@@ -54,8 +67,12 @@ func blobOf(r *http.Request) (digest.Digest, bool) {
 	return digest.Digest(r.URL.Path[i+len("/blobs/"):]), true
 }
 
-// repositoryOf returns the repository that r is about, "" where there is none.
+// repositoryOf returns the repository that r is about, "" where there is none,
+// and catalogName where it is about all.
 func repositoryOf(r *http.Request) string {
+	if Catalog(r) {
+		return catalogName
+	}
 	path, ok := strings.CutPrefix(r.URL.Path, "/v2/")
 	if !ok {
 		return ""

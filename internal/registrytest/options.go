@@ -85,8 +85,19 @@ type Options struct {
 	// ManifestType is sent as the Content-Type of every manifest; "" for the
 	// true one, "none" for no Content-Type at all.
 	ManifestType string
-	// TagPage is the most tags that one page lists, 0 for no limit.
-	TagPage int
+	// TagPage, CatalogPage and ReferrerPage are the most entries that one page
+	// of these lists has, 0 for no limit.
+	TagPage, CatalogPage, ReferrerPage int
+	// MaxPageSize lets tags and catalog refuse, with 400, to be asked for pages
+	// of more entries; 0 for no limit.
+	MaxPageSize int
+
+	// NoReferrers answers 404 where it is asked for referrers.
+	NoReferrers bool
+	// NoCatalog answers 404 where it is asked for repositories.
+	NoCatalog bool
+	// NoHead answers 405 to the HEADs of manifests and blobs.
+	NoHead bool
 }
 
 // Match chooses requests; a nil Match takes those that its fault's comment says.

@@ -28,6 +28,8 @@ type Redirect struct {
 	// Hops is how many further redirects, each to the CDN itself, come before
 	// the content.
 	Hops int
+	// Heads redirects HEADs too.
+	Heads bool
 }
 
 type signedURLs struct {

@@ -1,0 +1,75 @@
+package davit
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// documents is a source whose manifests are fetched once, however often they
+// are asked for: registries count them.
+type documents struct {
+	image.Source
+
+	mu    sync.Mutex
+	known map[string]image.Content // by tag or digest
+}
+
+var (
+	_ image.TagLister      = (*documents)(nil)
+	_ image.Describer      = (*documents)(nil)
+	_ image.ReferrerLister = (*documents)(nil)
+)
+
+func newDocuments(source image.Source) *documents {
+	return &documents{Source: source, known: map[string]image.Content{}}
+}
+
+// Manifest implements image.Source.
+func (d *documents) Manifest(ctx context.Context, tagOrDigest string) (image.Content, error) {
+	d.mu.Lock()
+	c, met := d.known[tagOrDigest]
+	d.mu.Unlock()
+	if met {
+		return c, nil
+	}
+	c, err := d.Source.Manifest(ctx, tagOrDigest)
+	if err == nil {
+		d.mu.Lock()
+		d.known[tagOrDigest], d.known[c.Digest.String()] = c, c
+		d.mu.Unlock()
+	}
+	return c, err
+}
+
+// Tags implements image.TagLister.
+func (d *documents) Tags(ctx context.Context, fn func(page []string) error) error {
+	lister, ok := d.Source.(image.TagLister)
+	if !ok {
+		return fmt.Errorf("list tags: %w: there are none but those of its images", image.ErrNotFound)
+	}
+	return lister.Tags(ctx, fn)
+}
+
+// Describe implements image.Describer.
+func (d *documents) Describe(ctx context.Context, tagOrDigest string) (image.Descriptor, error) {
+	describer, ok := d.Source.(image.Describer)
+	if !ok {
+		c, err := d.Manifest(ctx, tagOrDigest)
+		return c.Descriptor, err
+	}
+	return describer.Describe(ctx, tagOrDigest)
+}
+
+// Referrers implements image.ReferrerLister. A source that lists none has none.
+func (d *documents) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
+	lister, ok := d.Source.(image.ReferrerLister)
+	if !ok {
+		return nil, nil
+	}
+	return lister.Referrers(ctx, subject)
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/internal/ui"
+)
+
+// inspectionWriter prints what is known of an image, for people. An image looks
+// the same wherever it is read.
+type inspectionWriter struct {
+	out io.Writer
+	err error // the first in printing
+}
+
+func printInspection(w io.Writer, x davit.Inspection) error {
+	p := &inspectionWriter{out: toReader{w}}
+	p.field("Name", x.Name)
+	p.field("Digest", x.Digest.String())
+	p.field("Media type", x.MediaType)
+	p.list("Platforms", x.Platforms)
+	p.field("Platform", x.Platform)
+	if x.Manifest != x.Digest {
+		p.field("Manifest", x.Manifest.String())
+	}
+	p.field("Image ID", x.ImageID.String())
+	p.field("Artifact", x.ArtifactType)
+	if x.Created != nil {
+		p.field("Created", x.Created.UTC().Format(time.RFC3339))
+	}
+	p.field("Author", x.Author)
+	p.field("Size", inspectedSize(x))
+	if x.Base != nil {
+		p.field("Base image", strings.TrimSuffix(x.Base.Name+"@"+x.Base.Digest, "@"))
+	}
+	if c := x.Config; c != nil {
+		p.command("Entrypoint", c.Entrypoint)
+		p.command("Command", c.Command)
+		p.field("Directory", c.WorkingDir)
+		p.field("User", c.User)
+		p.list("Ports", c.Ports)
+		p.list("Volumes", c.Volumes)
+		p.field("Stop signal", c.StopSignal)
+		p.lines("Env", c.Env)
+		p.lines("Labels", pairs(c.Labels))
+	}
+	p.lines("Annotations", pairs(x.Annotations))
+	p.layers(x)
+	p.referrers(x.Referrers)
+	if p.err != nil {
+		return fmt.Errorf("print the result: %w", p.err)
+	}
+	return nil
+}
+
+// fieldWidth is that of the names on the left.
+const fieldWidth = 13
+
+func (p *inspectionWriter) print(format string, args ...any) {
+	if _, err := fmt.Fprintf(p.out, format, args...); err != nil && p.err == nil {
+		p.err = err
+	}
+}
+
+// field prints a line, unless the value is empty.
+func (p *inspectionWriter) field(name, value string) {
+	if value != "" {
+		p.print("%-*s%s\n", fieldWidth, name, line(value))
+	}
+}
+
+// list prints values on one line.
+func (p *inspectionWriter) list(name string, values []string) {
+	p.field(name, strings.Join(values, ", "))
+}
+
+// lines prints a value a line.
+func (p *inspectionWriter) lines(name string, values []string) {
+	for _, value := range values {
+		p.print("%-*s%s\n", fieldWidth, name, line(value))
+		name = ""
+	}
+}
+
+// command prints arguments as a Dockerfile has them.
+func (p *inspectionWriter) command(name string, args []string) {
+	if len(args) == 0 {
+		return
+	}
+	encoded, err := json.Marshal(args)
+	if err == nil {
+		p.field(name, string(encoded))
+	}
+}
+
+// layers prints each layer with the line that made it; what made no layer has
+// no number.
+func (p *inspectionWriter) layers(x davit.Inspection) {
+	if len(x.Layers) == 0 && len(x.History) == 0 {
+		return
+	}
+	p.print("\nLayers\n")
+	told := map[int]bool{}
+	for _, h := range x.History {
+		if told[h.Layer] = true; h.Layer == 0 {
+			p.print("    -          %s\n", madeBy(h))
+			continue
+		}
+		p.layer(h.Layer, x.Layers[h.Layer-1], madeBy(h))
+	}
+	for i, layer := range x.Layers {
+		if !told[i+1] {
+			p.layer(i+1, layer, line(layer.MediaType))
+		}
+	}
+}
+
+func (p *inspectionWriter) layer(number int, layer davit.InspectedLayer, made string) {
+	p.print("%5d %8s  %s\n                 %s\n", number, ui.Size(layer.Size), made, layer.Digest)
+}
+
+// madeWidth is how much of a line of history is shown.
+const madeWidth = 100
+
+// madeBy is a line of history without what every builder writes.
+func madeBy(h davit.HistoryLine) string {
+	s := line(h.CreatedBy)
+	for _, begin := range []string{"/bin/sh -c #(nop)", "/bin/sh -c"} {
+		if rest, ok := strings.CutPrefix(s, begin); ok {
+			s = strings.TrimSpace(rest)
+			break
+		}
+	}
+	s = strings.TrimSuffix(s, " # buildkit")
+	if s == "" {
+		s = line(h.Comment)
+	}
+	if s == "" {
+		return "(not told)"
+	}
+	if runes := []rune(s); len(runes) > madeWidth {
+		s = string(runes[:madeWidth-1]) + "…"
+	}
+	return s
+}
+
+func (p *inspectionWriter) referrers(all []davit.Referrer) {
+	if len(all) == 0 {
+		return
+	}
+	p.print("\nReferrers\n")
+	for _, r := range all {
+		p.print("  %-11s %s\n              %s\n", line(r.Kind), line(strings.Join(r.Types, ", ")), line(r.Digest.String()))
+	}
+}
+
+func inspectedSize(x davit.Inspection) string {
+	s := ui.Size(x.Size) + " compressed"
+	if x.ArtifactType != "" {
+		s = ui.Size(x.Size)
+	}
+	if x.Unpacked > 0 {
+		s += ", " + ui.Size(x.Unpacked) + " uncompressed"
+	}
+	return s
+}
+
+// pairs are a map's entries as KEY=VALUE, sorted.
+func pairs(m map[string]string) []string {
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, key+"="+m[key])
+	}
+	return all
+}

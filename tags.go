@@ -1,0 +1,99 @@
+package davit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
+	"github.com/davit-cli/davit/registry"
+)
+
+// Tags gives the tags of a repository to fn, page by page, in its registry's
+// order; whatever tag or digest the name has does not count. Of an image on
+// disk they are those that name what is there, each once. An error of fn ends
+// the list and is returned; no further page is asked for.
+//
+// Errors wrap image.ErrNotFound or image.ErrUnauthorized where one of them is
+// the cause.
+func Tags(ctx context.Context, repository string, opts LookOptions, fn func(page []string) error) error {
+	at, err := ParseLocation(repository)
+	if err != nil {
+		return err
+	}
+	if at.Path != "" {
+		return storedTags(at.Path, fn)
+	}
+	opts = opts.withDefaults()
+	sources := newSources(opts.Registry, opts.Events)
+	defer sources.close()
+	source, err := sources.open(at.Reference)
+	if err != nil {
+		return err
+	}
+	lister, ok := source.(image.TagLister)
+	if !ok {
+		return fmt.Errorf("list tags of %s: its source has no list", at.Reference)
+	}
+	return lister.Tags(ctx, fn)
+}
+
+// Catalog gives the repositories of a registry to fn, page by page, in its
+// order, as registry.Host.Catalog does. The registry is named as a host or as
+// a URL; what follows the host does not count. An error of fn ends the list and
+// is returned; no further page is asked for.
+//
+// Errors wrap registry.ErrNoCatalog where the registry lists none, or
+// image.ErrUnauthorized.
+func Catalog(ctx context.Context, host string, opts LookOptions, fn func(page []string) error) error {
+	at, err := parseHost(host)
+	if err != nil {
+		return err
+	}
+	session := registry.NewSession(opts.withDefaults().Registry)
+	defer func() { _ = session.Close() }()
+	h, err := session.OpenHost(at)
+	if err != nil {
+		return err
+	}
+	return h.Catalog(ctx, fn)
+}
+
+// parseHost reads the name of a registry, and returns a reference to some
+// repository there.
+func parseHost(host string) (ref.Reference, error) {
+	scheme, rest, ok := strings.Cut(host, "://")
+	if !ok {
+		scheme, rest = "https", host
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	r, err := ref.Parse(scheme + "://" + name + "/x")
+	if !ok {
+		r.Scheme = "" // nobody has said it
+	}
+	return r, err
+}
+
+func storedTags(path string, fn func(page []string) error) error {
+	store, err := openStore(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	var tags []string
+	for _, s := range store.Images() {
+		tag := s.RefName
+		if r, err := ref.Parse(s.Name); s.Name != "" && err == nil {
+			tag = r.Tag
+		}
+		if tag != "" && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	if len(tags) == 0 {
+		return nil
+	}
+	return fn(tags)
+}
