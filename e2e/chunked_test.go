@@ -1,3 +1,5 @@
+//go:build linux
+
 package e2e
 
 import (
@@ -17,6 +19,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/davit-cli/davit/internal/registrytest"
 )
 
 // estargz and zstdChunked are layers with a table of contents, as e2e/tocwriter
@@ -79,41 +83,37 @@ func largeFiles(t testing.TB) string {
 				return err
 			}
 		}
-		return writeFiles(w, entry{name: "opt/middle", text: middle})
+		return writeEntries(w, text("opt/middle", middle))
 	})
 }
 
 // changes is the top layer: new, replaced and removed files, and links.
 func changes(t testing.TB) string {
 	return makeTar(t, func(w *tar.Writer) error {
-		return writeFiles(w,
-			entry{name: "etc/issue", text: issue},
-			entry{name: "etc/.wh.issue.net"},
-			entry{name: "opt/note", text: note},
-			entry{name: "opt/hard", hard: "opt/note"},
-			entry{name: "opt/symlink", target: "../etc/debian_version"},
-			entry{name: "opt/directory", target: "/usr/share"},
-			entry{name: "opt/loop", target: "loop"},
+		return writeEntries(w,
+			text("etc/issue", issue),
+			hidden("etc/issue.net"),
+			text("opt/note", note),
+			hardlink("opt/hard", "opt/note"),
+			symlink("opt/symlink", "../etc/debian_version"),
+			symlink("opt/directory", "/usr/share"),
+			symlink("opt/loop", "loop"),
 		)
 	})
 }
 
-// entry is a file of a layer: a text, or a link.
-type entry struct{ name, text, target, hard string }
-
-func writeFiles(w *tar.Writer, entries ...entry) error {
+func writeEntries(w *tar.Writer, entries ...entry) error {
 	for _, e := range entries {
-		h := tar.Header{Name: e.name, Mode: 0o644, Size: int64(len(e.text)), Typeflag: tar.TypeReg}
-		switch {
-		case e.target != "":
-			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, e.target, 0o777
-		case e.hard != "":
-			h.Typeflag, h.Linkname = tar.TypeLink, e.hard
+		h := e.Header
+		h.Size = int64(len(e.Body))
+		h.ModTime = registrytest.Time
+		if h.Mode == 0 {
+			h.Mode = 0o644
 		}
 		if err := w.WriteHeader(&h); err != nil {
 			return err
 		}
-		if _, err := io.WriteString(w, e.text); err != nil {
+		if _, err := w.Write(e.Body); err != nil {
 			return err
 		}
 	}
@@ -234,10 +234,10 @@ func wantedFiles(t testing.TB) []wantedFile {
 		{"/etc/issue", issue, 2},
 		{"/opt/middle", middle, 1},
 		{"/etc/debian_version", version, 0},
-		{"/opt/symlink", version, 0},                           // of the top layer, to a file of the lowest
-		{"/etc/os-release", release, 0},                        // a relative symlink within the lowest
-		{"/lib/os-release", release, 0},                        // through a directory that is a symlink
-		{"/opt/directory/common-licenses/BSD", licence, 0},     // through one with an absolute target
+		{"/opt/symlink", version, 0},                                // of the top layer, to a file of the lowest
+		{"/etc/os-release", release, 0},                             // a relative symlink within the lowest
+		{"/lib/os-release", release, 0},                             // through a directory that is a symlink
+		{"/opt/directory/common-licenses/BSD", licence, 0},          // through one with an absolute target
 		{"/opt/directory/../share/common-licenses/BSD", licence, 0}, // ".." of where the link leads
 	}
 }
