@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/davit-cli/davit/ref"
@@ -18,8 +19,8 @@ type Location struct {
 	// Image chooses one of the images there: a name, a tag or a digest. Empty:
 	// the only one.
 	Image string
-	// Guessed says that nothing in what was written but what is on the disk
-	// tells that a path was meant.
+	// Guessed says that only what is on the disk tells that a path was meant: a
+	// directory, whose name may be an image's too.
 	Guessed bool
 }
 
@@ -70,7 +71,9 @@ func onDisk(s string) (Location, bool) {
 		return Location{}, false
 	case isPath(s):
 		return at, true
-	case holdsImage(at.Path):
+	case isArchive(at.Path):
+		return at, true
+	case isImageDirectory(at.Path):
 		at.Guessed = true
 		return at, true
 	}
@@ -114,27 +117,18 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// holdsImage says whether a path looks like an image without being opened: a
-// tar by its name, a directory by a file in it.
-func holdsImage(path string) bool {
+// isArchive says whether a file is there that is called like an archive.
+func isArchive(path string) bool {
 	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return false
-	case info.Mode().IsRegular():
-		name := strings.ToLower(path)
-		for _, end := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
-			if strings.HasSuffix(name, end) {
-				return true
-			}
-		}
-		return false
-	case info.IsDir():
-		for _, file := range []string{"oci-layout", "image_manifest.json", "manifest_list.json"} {
-			if exists(filepath.Join(path, file)) {
-				return true
-			}
-		}
-	}
-	return false
+	return err == nil && info.Mode().IsRegular() && slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
+		return strings.HasSuffix(strings.ToLower(path), end)
+	})
+}
+
+// isImageDirectory says whether a directory is there with a file in it that
+// only images have.
+func isImageDirectory(path string) bool {
+	return slices.ContainsFunc([]string{"oci-layout", "image_manifest.json", "manifest_list.json"}, func(file string) bool {
+		return exists(filepath.Join(path, file))
+	})
 }

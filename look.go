@@ -80,7 +80,7 @@ func (o LookOptions) withDefaults() LookOptions {
 		o.Registry.Events = o.Events
 	}
 	if o.Transfer.Events == nil {
-		o.Transfer.Events = o.Events
+		o.Transfer.Events = (&reading{events: o.Events}).send
 	}
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
@@ -213,6 +213,14 @@ func (l *look) present(ctx context.Context) (image.Platforms, bool) {
 		}
 	}
 	return image.Platforms{}, false
+}
+
+// name is what messages call the image.
+func (l *look) name(img image.Image) string {
+	if img.Name.Repository == "" {
+		return l.at.String()
+	}
+	return img.Name.String()
 }
 
 // item is a layer to be read from where the image is.

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/davit-cli/davit/credential"
 	"github.com/davit-cli/davit/ref"
 )
@@ -119,13 +121,18 @@ func grants(w http.ResponseWriter, req *http.Request) {
 
 var canaryBlob = newBlob(100)
 
-// serves has every manifest, blob and list of tags.
+// serves has every manifest, blob and list.
 func serves(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case strings.Contains(req.URL.Path, "/blobs/"):
 		canaryBlob.send(w, req)
 	case strings.Contains(req.URL.Path, "/tags/"):
 		_, _ = io.WriteString(w, `{"tags":["v1"]}`)
+	case strings.HasSuffix(req.URL.Path, "/_catalog"):
+		_, _ = io.WriteString(w, `{"repositories":["team/app"]}`)
+	case strings.Contains(req.URL.Path, "/referrers/"):
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		_, _ = io.WriteString(w, indexOf())
 	default:
 		sendManifest(w)
 	}
@@ -143,7 +150,20 @@ func everything(t *testing.T, n *internet, c credential.Credential) (failed map[
 		"config":   func(r *Repository) error { _, err := r.Blob(t.Context(), canaryBlob.Descriptor); return err },
 		"tags":     func(r *Repository) error { return r.Tags(t.Context(), func([]string) error { return nil }) },
 		"token":    func(r *Repository) error { _, err := r.Token(t.Context()); return err },
-		"check":    func(*Repository) error { _, err := s.Check(t.Context(), "registry.test"); return err },
+		"describe": func(r *Repository) error { _, err := r.Describe(t.Context(), "v1"); return err },
+		"size":     func(r *Repository) error { _, err := r.BlobSize(t.Context(), canaryBlob.Digest); return err },
+		"referrers": func(r *Repository) error {
+			_, err := r.Referrers(t.Context(), canaryBlob.Digest)
+			return err
+		},
+		"catalog": func(*Repository) error {
+			h, err := s.OpenHost(ref.Reference{Registry: "registry.test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return h.Catalog(t.Context(), func([]string) error { return nil })
+		},
+		"check": func(*Repository) error { _, err := s.Check(t.Context(), "registry.test"); return err },
 	} {
 		r, err := s.Open(ref.Reference{Registry: "registry.test", Repository: "team/app"})
 		if err != nil {
@@ -331,15 +351,16 @@ func TestCanaryAtRedirects(t *testing.T) {
 }
 
 func TestCanaryAtLinks(t *testing.T) {
+	const page = "/v2/PAGE?last=v1"
 	list := func(link string) http.HandlerFunc {
 		return func(w http.ResponseWriter, req *http.Request) {
-			if req.URL.Query().Get("last") == "" {
-				w.Header().Set("Link", link)
+			if req.URL.Query().Get("last") == "" && req.Method == http.MethodGet {
+				w.Header().Set("Link", strings.ReplaceAll(link, page, req.URL.Path+"?last=v1"))
 			}
-			_, _ = io.WriteString(w, `{"tags":["v1"]}`)
+			serves(w, req)
 		}
 	}
-	const page = "/v2/team/app/tags/list?last=v1"
+	lists := []string{"tags", "catalog", "referrers"}
 	for _, to := range []string{
 		"https://evil.test" + page, "//evil.test" + page, "https://registry.test:8443" + page, "http://registry.test:8080" + page, "https://cdn.registry.test" + page,
 		"https://registry.test@evil.test" + page, "https://registry.test:443@evil.test" + page, `https://evil.test\@registry.test` + page, "https:evil.test" + page,
@@ -347,8 +368,11 @@ func TestCanaryAtLinks(t *testing.T) {
 	} {
 		forEachCanary(t, func(t *testing.T, c credential.Credential, basic bool) {
 			n := world(basic, realmOrigin+"/token", list("<"+to+`>; rel="next"`))
-			if err := everything(t, n, c)["tags"]; err == nil || !strings.Contains(err.Error(), "its link to the next page") {
-				t.Errorf("%s: %v", to, err)
+			failed := everything(t, n, c)
+			for _, what := range lists {
+				if err := failed[what]; err == nil || !strings.Contains(err.Error(), "its link to the next page") {
+					t.Errorf("%s: %s: %v", to, what, err)
+				}
 			}
 			n.shownTo(t, registryOrigin, realmOrigin)
 			if slices.ContainsFunc(n.asked, func(origin string) bool { return origin != registryOrigin && origin != realmOrigin }) {
@@ -360,8 +384,11 @@ func TestCanaryAtLinks(t *testing.T) {
 	for _, to := range []string{page, "?last=v1", "https://registry.test" + page, "http://registry.test" + page, "https://evil.test:pw@registry.test" + page} {
 		forEachCanary(t, func(t *testing.T, c credential.Credential, basic bool) {
 			n := world(basic, realmOrigin+"/token", list("<"+to+`>; rel="next"`))
-			if err := everything(t, n, c)["tags"]; err != nil {
-				t.Errorf("%s: %v", to, err)
+			failed := everything(t, n, c)
+			for _, what := range lists {
+				if err := failed[what]; err != nil {
+					t.Errorf("%s: %s: %v", to, what, err)
+				}
 			}
 			n.shownTo(t, registryOrigin, realmOrigin)
 		})

@@ -51,14 +51,13 @@ func (s *Session) OpenHost(at ref.Reference) (*Host, error) {
 // image.ErrUnauthorized or a sentinel of this package.
 func (h *Host) Catalog(ctx context.Context, fn func(page []string) error) error {
 	names := list{
-		client: h.client, auth: h.auth, step: h.step(), limit: maxListBytes,
+		client: h.client, auth: h.auth, step: h.step(), size: pageSize, limit: maxListBytes,
 		check: checkCatalog,
 	}
 	registry := remote.Registry{
 		RepositoryOptions: remote.RepositoryOptions{
 			Client: doFunc(names.page), Reference: orasregistry.Reference{Registry: h.client.host},
 		},
-		RepositoryListPageSize: pageSize,
 	}
 	invalid, example := 0, ""
 	var stop error // fn's

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/davit-cli/davit/internal/oneline"
@@ -27,6 +28,7 @@ type list struct {
 	step   string
 	// check says whether an answer is a page of the list.
 	check func(resp *http.Response, body []byte) error
+	size  int // entries that the first page is asked for; 0: not told
 	limit int // bytes of all pages and their links
 
 	links map[string]bool // that were followed
@@ -34,7 +36,8 @@ type list struct {
 }
 
 // page is an HTTP client for oras-go, which asks it for one page after the
-// other. A page size that the registry refuses is left out.
+// other. The first is asked for with a size, unless the registry refuses that;
+// the others as the links say.
 func (l *list) page(asked *http.Request) (*http.Response, error) {
 	link := asked.URL.RequestURI()
 	switch {
@@ -47,10 +50,13 @@ func (l *list) page(asked *http.Request) (*http.Response, error) {
 	}
 	first := len(l.links) == 0
 	l.links[link] = true
-	resp, body, err := l.client.fetch(l.step, asked, l.auth)
-	if first && asked.URL.RawQuery != "" && statusOf(err) == http.StatusBadRequest {
-		asked = asked.Clone(asked.Context())
-		asked.URL.RawQuery = ""
+	sized := asked
+	if first && l.size > 0 {
+		sized = asked.Clone(asked.Context())
+		sized.URL.RawQuery = "n=" + strconv.Itoa(l.size)
+	}
+	resp, body, err := l.client.fetch(l.step, sized, l.auth)
+	if sized != asked && statusOf(err) == http.StatusBadRequest {
 		resp, body, err = l.client.fetch(l.step, asked, l.auth)
 	}
 	if err != nil {

@@ -182,7 +182,7 @@ func (s *referrerSearch) probe(ctx context.Context, tag string) (*image.Descript
 	case errors.Is(err, image.ErrVerification):
 		s.warn(err.Error())
 		return nil, nil
-	case r.mayBeOfMethod(err):
+	case isUnknown(statusOf(err)):
 		return nil, nil
 	}
 	return nil, err

@@ -19,7 +19,7 @@ import (
 // package.
 func (r *Repository) Tags(ctx context.Context, fn func(page []string) error) error {
 	tags := list{
-		client: r.client, auth: r.auth, step: "list tags of " + r.name, limit: maxListBytes,
+		client: r.client, auth: r.auth, step: "list tags of " + r.name, size: pageSize, limit: maxListBytes,
 		check: func(_ *http.Response, body []byte) error {
 			var page struct {
 				Tags []string `json:"tags"`
@@ -30,10 +30,8 @@ func (r *Repository) Tags(ctx context.Context, fn func(page []string) error) err
 			return nil
 		},
 	}
-	repository := r.through(tags.page)
-	repository.TagListPageSize = pageSize
 	warned := false
-	return repository.Tags(ctx, "", func(page []string) error {
+	return r.through(tags.page).Tags(ctx, "", func(page []string) error {
 		tags := make([]string, 0, len(page))
 		for _, tag := range page {
 			if ref.ValidTag(tag) {

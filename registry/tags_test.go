@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/registrytest"
 )
 
 func TestTags(t *testing.T) {
@@ -100,5 +101,78 @@ func TestTagsOfNoRepository(t *testing.T) {
 	err := open(t, server, Options{}).Tags(t.Context(), func([]string) error { return nil })
 	if !errors.Is(err, image.ErrNotFound) || !strings.Contains(err.Error(), "no such repository") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Many tags cost a request for each thousand, or one where the registry gives
+// them in one page; the first are there before the next are asked for.
+func TestManyTags(t *testing.T) {
+	const many = 25_000
+	s := registrytest.Start(t, registrytest.Options{})
+	s.Push("team/app", "latest", registrytest.Image{})
+	var want []string
+	for i := range many {
+		want = append(want, fmt.Sprintf("v%05d-with-a-longer-name", i))
+	}
+	s.PushTags("team/app", "latest", want...)
+	want = append([]string{"latest"}, want...)
+	for _, test := range []struct {
+		name            string
+		options         registrytest.Options
+		requests, pages int
+	}{
+		{"pages", registrytest.Options{}, 26, 26},
+		{"small pages", registrytest.Options{TagPage: 100}, 251, 251},
+		{"no page size", registrytest.Options{MaxPageSize: 999}, 2, 1},
+		{"a page size of its own", registrytest.Options{MaxPageSize: 500, TagPage: 500}, 52, 51},
+	} {
+		s.Configure(func(o *registrytest.Options) {
+			o.MaxPageSize, o.TagPage = test.options.MaxPageSize, test.options.TagPage
+		})
+		s.ResetRecords()
+		r := openAt(t, s, Options{PlainHTTP: true})
+		var got []string
+		pages := 0
+		err := r.Tags(t.Context(), func(page []string) error {
+			pages++
+			if n := len(s.Requests()); n != pages+test.requests-test.pages {
+				t.Errorf("%s: page %d came after %d requests", test.name, pages, n)
+			}
+			got = append(got, page...)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, want) || pages != test.pages || len(s.Requests()) != test.requests {
+			t.Errorf("%s: %v; %d tags in %d pages, by %d requests", test.name, err, len(got), pages, len(s.Requests()))
+		}
+	}
+}
+
+// A refusal of the page size is no refusal of the tags, but it is asked only once.
+func TestTagsPageSizeRefused(t *testing.T) {
+	requests := 0
+	server := serve(t, func(w http.ResponseWriter, req *http.Request) {
+		requests++
+		w.WriteHeader(http.StatusBadRequest)
+	})
+	err := open(t, server, Options{PlainHTTP: true}).Tags(t.Context(), func([]string) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "400 Bad Request") || requests != 2 {
+		t.Errorf("%v after %d requests", err, requests)
+	}
+}
+
+func TestTagsHaveNoMorePages(t *testing.T) {
+	pages := 0
+	r, err := Open(referenceTo("registry.test"), Options{Transport: answering(func(*http.Request) *http.Response {
+		pages++
+		return &http.Response{
+			StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(strings.NewReader(`{"tags":[]}`)),
+			Header: http.Header{"Link": {fmt.Sprintf("<?last=%d>", pages)}},
+		}
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Tags(t.Context(), func([]string) error { return nil }); err == nil || !strings.Contains(err.Error(), "more than 10000 pages") || pages != maxPages {
+		t.Errorf("%v after %d pages", err, pages)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// tarHash hashes a layer's tar, where somebody wants to know.
+// tarHash hashes a layer's tar, or the content of a file, where somebody wants
+// to know.
 type tarHash struct {
 	want digest.Digest
 	got  digest.Digester // nil where want is empty
@@ -39,4 +40,12 @@ func (h *tarHash) check() error {
 		return nil
 	}
 	return fmt.Errorf("check the diffID: %w: the tar has the digest %s, not %s", image.ErrVerification, h.got.Digest(), h.want)
+}
+
+// checkContent comes after the last byte of a file.
+func (h *tarHash) checkContent() error {
+	if h.got == nil || h.got.Digest() == h.want {
+		return nil
+	}
+	return fmt.Errorf("%w: the content has the digest %s, not %s", image.ErrVerification, h.got.Digest(), h.want)
 }

@@ -205,7 +205,7 @@ func (t *Tree) decodeAgain(ctx context.Context, m *merger) error {
 		l := t.layers[number]
 		recs := wanted[number]
 		slices.Sort(recs)
-		d := &decoder{merger: m, number: int(number), layer: l, spool: l.spool, again: true, wanted: slices.Compact(recs)}
+		d := &decoder{recorder: recorder{merger: m, layer: l}, number: int(number), spool: l.spool, again: true, wanted: slices.Compact(recs)}
 		for _, rec := range d.wanted {
 			l.skippedBytes -= l.records.at(rec).size
 		}
@@ -226,16 +226,16 @@ func (t *Tree) begin() (int64, error) {
 		return 0, ErrWritten
 	}
 	var total int64
-	linked := map[inode]bool{}
+	linked := map[fileID]bool{}
 	t.tree.reachable(root, func(n *node) {
 		if n.kind != tar.TypeReg {
 			return
 		}
 		if n.linked {
-			if linked[inode{n.layer, n.rec}] {
+			if linked[fileID{n.layer, n.rec}] {
 				return
 			}
-			linked[inode{n.layer, n.rec}] = true
+			linked[fileID{n.layer, n.rec}] = true
 		}
 		rec := t.layers[n.layer].records.at(n.rec)
 		total += rec.size
@@ -281,7 +281,7 @@ func (a *applier) run(ctx context.Context) error {
 		}
 		if err := a.apply(i); err != nil {
 			rec := a.records.at(i)
-			name := join(a.text.string(a.dirs[rec.dir]), a.text.string(rec.name))
+			name := join(a.text.string(a.dirText(rec.dir)), a.text.string(a.nameText(rec)))
 			return fmt.Errorf("entry %q: %w", short(name), err)
 		}
 	}
@@ -290,11 +290,11 @@ func (a *applier) run(ctx context.Context) error {
 
 func (a *applier) apply(i uint32) error {
 	rec := a.records.at(i)
-	m := a.metas.list[rec.meta]
-	base := a.text.bytes(rec.name)
+	m := a.metas.list[a.metaOf(rec)]
+	base := a.text.bytes(a.nameText(rec))
 	switch {
 	case m.kind == typeWhiteout || m.kind == typeOpaque:
-		dir, missing, err := a.tree.resolve(a.text.string(a.dirs[rec.dir]), a.target)
+		dir, missing, err := a.tree.resolve(a.text.string(a.dirText(rec.dir)), a.target)
 		if err != nil || len(missing) > 0 {
 			return err
 		}
@@ -339,7 +339,7 @@ func (a *applier) apply(i uint32) error {
 	if old != 0 {
 		a.tree.remove(old)
 	}
-	id, err := a.tree.create(dir, rec.name, v)
+	id, err := a.tree.create(dir, a.nameText(rec), v)
 	if err != nil {
 		return err
 	}
@@ -352,7 +352,7 @@ func (a *applier) parent(dir uint32) (uint32, error) {
 	if made := a.made[dir]; dir > 0 && made.node != 0 && made.epoch == a.tree.epoch {
 		return made.node, nil
 	}
-	at, missing, err := a.tree.resolve(a.text.string(a.dirs[dir]), a.target)
+	at, missing, err := a.tree.resolve(a.text.string(a.dirText(dir)), a.target)
 	if err != nil {
 		return 0, err
 	}
@@ -365,7 +365,7 @@ func (a *applier) parent(dir uint32) (uint32, error) {
 
 // linked returns the node that a hard link is another name of.
 func (a *applier) linked(rec *record) (uint32, error) {
-	path := a.text.string(uint32(rec.data))
+	path := a.text.string(a.targetText(rec))
 	n, _, err := parseName(path)
 	if err != nil {
 		return 0, err
@@ -389,5 +389,6 @@ func (a *applier) linked(rec *record) (uint32, error) {
 
 // target is where a symbolic link leads.
 func (t *Tree) target(n *node) string {
-	return t.text.string(uint32(t.layers[n.layer].records.at(n.rec).data))
+	l := t.layers[n.layer]
+	return t.text.string(l.targetText(l.records.at(n.rec)))
 }

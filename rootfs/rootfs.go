@@ -12,6 +12,7 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -97,13 +98,27 @@ func (o Options) withDefaults() Options {
 	if o.Jobs <= 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
 	}
-	if o.Limits.Bytes <= 0 {
-		o.Limits.Bytes = DefaultBytes
-	}
-	if o.Limits.Entries <= 0 {
-		o.Limits.Entries = DefaultEntries
-	}
+	o.Limits = o.Limits.withDefaults()
 	return o
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Bytes <= 0 {
+		l.Bytes = DefaultBytes
+	}
+	if l.Entries <= 0 {
+		l.Entries = DefaultEntries
+	}
+	return l
+}
+
+// errEntries and errBytes say which limit was exceeded.
+func (l Limits) errEntries() error {
+	return fmt.Errorf("%w: the layers have more than %d entries", ErrLimit, l.Entries)
+}
+
+func (l Limits) errBytes() error {
+	return fmt.Errorf("%w: the layers decode to more than %d bytes", ErrLimit, l.Bytes)
 }
 
 // Entry is one path of a Tree.
@@ -129,8 +144,16 @@ type Entry struct {
 	// Xattrs are the extended attributes; not to be changed.
 	Xattrs map[string]string
 	// Layer is the layer that the entry comes from, the lowest is 0; -1 for a
-	// directory that no layer has an entry for.
+	// directory that no layer has an entry for. Of a file with several names it
+	// is where the content stands, whichever layers have the names.
 	Layer int
+	// Ordinal says which entry of that layer it is, from 0: the index in the
+	// tar, or in the headers that a Listing was made of, with all entries
+	// counted. -1 where Layer is.
+	Ordinal int
+	// Digest is that of the content of a regular file, or of a further name of
+	// one, where a Listing knows it.
+	Digest digest.Digest
 
 	node    uint32
 	content content

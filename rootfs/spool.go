@@ -42,7 +42,7 @@ func newSpool(dir string) (*spool, error) {
 // size is where the next content will stand.
 func (s *spool) size() int64 { return s.at + int64(len(s.buf)) }
 
-// take copies n bytes from r. An error of the spool itself is a spoolError.
+// take copies n bytes from r. An error of the spool itself is a writeError.
 func (s *spool) take(r io.Reader, n int64) error {
 	for n > 0 {
 		if len(s.buf) == cap(s.buf) {
@@ -67,7 +67,7 @@ func (s *spool) take(r io.Reader, n int64) error {
 
 func (s *spool) flush() error {
 	if err := writeAt(s.file, s.buf, s.at); err != nil {
-		return spoolError{err}
+		return writeError{"write the spool", err}
 	}
 	s.at += int64(len(s.buf))
 	s.buf = s.buf[:0]
@@ -126,10 +126,3 @@ func (s *spool) close() error {
 	}
 	return err
 }
-
-// spoolError is trouble with the disk, not with the layer.
-type spoolError struct{ err error }
-
-func (e spoolError) Error() string { return "write the spool: " + e.err.Error() }
-
-func (e spoolError) Unwrap() error { return e.err }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 
 	"github.com/davit-cli/davit/image"
@@ -53,6 +54,36 @@ func newText() *text { return &text{seed: maphash.MakeSeed(), seen: make([]uint3
 // seal gives back what it takes to keep the same string once. Of strings that
 // are added later each is kept.
 func (t *text) seal() { t.seen = nil }
+
+// clip gives back what is left of the last page.
+func (t *text) clip() {
+	if last := len(t.pages) - 1; last >= 0 {
+		t.pages[last] = slices.Clone(t.pages[last])
+	}
+}
+
+// adopt takes in all strings of another text, which is not changed, and tells
+// how far they are moved. Both must be sealed.
+func (t *text) adopt(other *text) (moved uint32, err error) {
+	last := len(t.pages) - 1
+	if last >= 0 && len(other.pages) == 1 && len(t.pages[last])+len(other.pages[0]) <= textPage {
+		moved = uint32(last*textPage + len(t.pages[last]))
+		t.pages[last] = append(t.pages[last], other.pages[0]...)
+		return moved, nil
+	}
+	if (len(t.pages)+len(other.pages))*textPage > maxText {
+		return 0, errText()
+	}
+	moved = uint32(len(t.pages) * textPage)
+	for _, page := range other.pages {
+		t.pages = append(t.pages, slices.Clip(page)) // what is added behind goes elsewhere
+	}
+	return moved, nil
+}
+
+func errText() error {
+	return fmt.Errorf("%w: %w: the layers' paths take more than %d bytes", image.ErrVerification, ErrLimit, maxText)
+}
 
 const textPage = 64 << 10
 
@@ -108,7 +139,7 @@ func (t *text) append(s string) (uint32, error) {
 	need := binary.MaxVarintLen16 + len(s)
 	if last := len(t.pages) - 1; last < 0 || textPage-len(t.pages[last]) < need {
 		if (len(t.pages)+1)*textPage > maxText {
-			return 0, fmt.Errorf("%w: %w: the layers' paths take more than %d bytes", image.ErrVerification, ErrLimit, maxText)
+			return 0, errText()
 		}
 		t.pages = append(t.pages, make([]byte, 0, textPage))
 	}
@@ -185,7 +216,7 @@ func (m *metas) add(v meta, xattrs string) (uint32, error) {
 	x, ok := m.xattrIndex[xattrs]
 	if !ok {
 		if m.xattrBytes += len(xattrs); m.xattrBytes > maxXattrs {
-			return 0, fmt.Errorf("%w: %w: the extended attributes take more than %d bytes", image.ErrVerification, ErrLimit, maxXattrs)
+			return 0, errXattrs()
 		}
 		x = uint32(len(m.xattrs))
 		m.xattrs = append(m.xattrs, xattrs)
@@ -199,4 +230,26 @@ func (m *metas) add(v meta, xattrs string) (uint32, error) {
 		m.index[v] = i
 	}
 	return i, nil
+}
+
+// adopt takes in all of other, which is not changed, and tells how far it is
+// moved. Nothing can be added afterwards.
+func (m *metas) adopt(other *metas) (moved uint32, err error) {
+	if m.xattrBytes += other.xattrBytes; m.xattrBytes > maxXattrs {
+		return 0, errXattrs()
+	}
+	moved = uint32(len(m.list))
+	xattrs := uint32(len(m.xattrs)) - 1 // the first is that of none in both
+	m.xattrs = append(m.xattrs, other.xattrs[1:]...)
+	for _, v := range other.list {
+		if v.xattrs > 0 {
+			v.xattrs += xattrs
+		}
+		m.list = append(m.list, v)
+	}
+	return moved, nil
+}
+
+func errXattrs() error {
+	return fmt.Errorf("%w: %w: the extended attributes take more than %d bytes", image.ErrVerification, ErrLimit, maxXattrs)
 }

@@ -216,17 +216,45 @@ func (t *tree) sweep(id uint32, layer uint16) {
 
 var errLinks = errors.New("too many symbolic links")
 
+// route is what is left of a path that is walked, inside of the root.
+type route struct {
+	rest  string
+	links int // followed so far
+}
+
+// next takes the next name off, which may be ".."; "" at the end.
+func (r *route) next() string {
+	for r.rest != "" {
+		var name string
+		name, r.rest, _ = strings.Cut(r.rest, "/")
+		if name != "" && name != "." {
+			return name
+		}
+	}
+	return ""
+}
+
+// follow goes on with a link's target, from where the link stands unless
+// fromRoot is true.
+func (r *route) follow(target string) (fromRoot bool, err error) {
+	if r.links++; r.links > maxLinks {
+		return false, errLinks
+	}
+	r.rest = target + "/" + r.rest
+	return strings.HasPrefix(target, "/"), nil
+}
+
 // resolve walks to a directory as the kernel would inside of the root: links
 // are followed, absolute ones from the root, and ".." ends at the root. It
 // returns the last directory on the way that is there, and the names of those
 // that are missing below it. What is neither directory nor link counts as missing.
 func (t *tree) resolve(path string, target func(*node) string) (at uint32, missing []string, err error) {
-	for links := 0; path != ""; {
-		var name string
-		name, path, _ = strings.Cut(path, "/")
+	r := route{rest: path}
+	for {
+		name := r.next()
 		switch {
-		case name == "" || name == ".":
-			continue
+		case name == "":
+			return at, missing, nil
 		case name == "..":
 			if len(missing) > 0 {
 				missing = missing[:len(missing)-1]
@@ -247,19 +275,17 @@ func (t *tree) resolve(path string, target func(*node) string) (at uint32, missi
 		case tar.TypeDir:
 			at = child
 		case tar.TypeSymlink:
-			if links++; links > maxLinks {
-				return 0, nil, fmt.Errorf("%w: %w", image.ErrVerification, errLinks)
+			fromRoot, err := r.follow(target(n))
+			if err != nil {
+				return 0, nil, fmt.Errorf("%w: %w", image.ErrVerification, err)
 			}
-			to := target(n)
-			if strings.HasPrefix(to, "/") {
+			if fromRoot {
 				at = root
 			}
-			path = to + "/" + path
 		default:
 			missing = append(missing, name)
 		}
 	}
-	return at, missing, nil
 }
 
 // makeDirs makes the directories that resolve found missing; what stands in

@@ -87,7 +87,7 @@ func (t *Tree) unpack(ctx context.Context, dir string, opts UnpackOptions) error
 		return err
 	}
 	u := &unpacker{
-		walker: walker{Tree: t, first: map[inode]uint32{}},
+		walker: walker{Tree: t, first: map[fileID]uint32{}},
 		opts:   opts,
 		top:    top,
 		owner:  !opts.NoOwner && canOwn(),
@@ -250,7 +250,7 @@ func (u *unpacker) make(ctx context.Context, id uint32, name string, in *place, 
 	}
 	if u.tree.node(id).linked {
 		n := u.tree.node(id)
-		key := inode{n.layer, n.rec}
+		key := fileID{n.layer, n.rec}
 		if _, ok := u.first[key]; ok {
 			u.links = append(u.links, id)
 			return nil
@@ -314,7 +314,7 @@ func (u *unpacker) make(ctx context.Context, id uint32, name string, in *place, 
 func (u *unpacker) skip(id uint32) {
 	n := u.tree.node(id)
 	if n.linked {
-		u.first[inode{n.layer, n.rec}] = root
+		u.first[fileID{n.layer, n.rec}] = root
 	}
 }
 
@@ -373,7 +373,7 @@ func (u *unpacker) link(ctx context.Context) error {
 			return err
 		}
 		n := u.tree.node(id)
-		first := u.first[inode{n.layer, n.rec}]
+		first := u.first[fileID{n.layer, n.rec}]
 		if first == root {
 			continue // it was skipped
 		}

@@ -14,7 +14,7 @@ import (
 // and the first name of a file before its hard links.
 func (t *Tree) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		w := walker{Tree: t, first: map[inode]uint32{}}
+		w := walker{Tree: t, first: map[fileID]uint32{}}
 		if t.tree.node(root).layer != noLayer && !yield(w.entry(root, ".")) {
 			return
 		}
@@ -22,15 +22,15 @@ func (t *Tree) Entries() iter.Seq[Entry] {
 	}
 }
 
-// inode names a record.
-type inode struct {
+// fileID names a record.
+type fileID struct {
 	layer uint16
 	rec   uint32
 }
 
 type walker struct {
 	*Tree
-	first map[inode]uint32 // of files with several names: the node of the first
+	first map[fileID]uint32 // of files with several names: the node of the first
 }
 
 func (w *walker) walk(dir uint32, path []byte, yield func(Entry) bool) bool {
@@ -62,7 +62,7 @@ func (t *Tree) children(dir uint32) []uint32 {
 func (w *walker) entry(id uint32, path string) Entry {
 	n := w.tree.node(id)
 	if n.linked {
-		key := inode{n.layer, n.rec}
+		key := fileID{n.layer, n.rec}
 		if first, ok := w.first[key]; ok {
 			e := w.describe(id, path)
 			e.Type, e.Target, e.Size, e.Xattrs = tar.TypeLink, w.path(first), 0, nil
@@ -76,26 +76,38 @@ func (w *walker) entry(id uint32, path string) Entry {
 // describe tells of a node, whatever other names it has.
 func (t *Tree) describe(id uint32, path string) Entry {
 	n := t.tree.node(id)
-	e := Entry{Path: path, Type: n.kind, Layer: -1, node: id, Mode: 0o755, ModTime: time.Unix(0, 0)}
-	if n.layer == noLayer {
-		return e
+	e := Entry{Type: tar.TypeDir, Layer: -1, Ordinal: -1, Mode: 0o755, ModTime: time.Unix(0, 0)}
+	if n.layer != noLayer {
+		e = t.inode(n.layer, n.rec)
 	}
-	l := t.layers[n.layer]
-	rec := l.records.at(n.rec)
-	m := t.metas.list[rec.meta]
-	e.Layer, e.Mode, e.UID, e.GID = int(n.layer), int64(m.mode), m.uid, m.gid
-	e.ModTime = time.Unix(rec.mtime, int64(rec.nsec))
-	e.Xattrs = decodeXattrs(t.metas.xattrs[m.xattrs])
-	switch n.kind {
+	e.Path, e.node = path, id
+	return e
+}
+
+// inode tells all that a record does, which is no hard link's.
+func (t *Tree) inode(layer uint16, i uint32) Entry {
+	l := t.layers[layer]
+	rec := l.records.at(i)
+	m := t.metas.list[l.metaOf(rec)]
+	e := Entry{
+		Type: m.kind, Mode: int64(m.mode), UID: m.uid, GID: m.gid,
+		ModTime: time.Unix(rec.mtime, int64(rec.nsec)),
+		Xattrs:  decodeXattrs(t.metas.xattrs[m.xattrs]),
+		Layer:   int(layer), Ordinal: l.ordinal(i),
+	}
+	switch m.kind {
 	case tar.TypeReg:
 		e.Size = rec.size
-		if rec.data < skipped {
+		switch {
+		case l.listed:
+			e.Digest = l.digestOf(rec)
+		case rec.data < skipped:
 			e.content = content{in: l.Blob, off: skipped - 1 - rec.data}
-		} else {
+		default:
 			e.content = content{in: l.spool.file, off: rec.data, spool: l.spool}
 		}
 	case tar.TypeSymlink:
-		e.Target = t.target(n)
+		e.Target = t.text.string(l.targetText(rec))
 	case tar.TypeChar, tar.TypeBlock:
 		e.DevMajor, e.DevMinor = rec.size>>32, rec.size&(1<<32-1)
 	}

@@ -54,6 +54,8 @@ func newDemo(s streams) *cobra.Command {
 		Example:     demoExample,
 		Annotations: map[string]string{"footer": exitCodesHelp},
 		Args:        noArgs,
+
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
 				return err

@@ -60,7 +60,7 @@ func newDoctor(s streams) *cobra.Command {
 		Long:              doctorLong,
 		Example:           doctorExample,
 		Annotations:       map[string]string{"footer": doctorFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeNames(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(args); err != nil {
 				return err

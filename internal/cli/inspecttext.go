@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -15,13 +14,10 @@ import (
 
 // inspectionWriter prints what is known of an image, for people. An image looks
 // the same wherever it is read.
-type inspectionWriter struct {
-	out io.Writer
-	err error // the first in printing
-}
+type inspectionWriter struct{ linesWriter }
 
 func printInspection(w io.Writer, x davit.Inspection) error {
-	p := &inspectionWriter{out: toReader{w}}
+	p := &inspectionWriter{linesWriter{out: toReader{w}}}
 	p.field("Name", x.Name)
 	p.field("Digest", x.Digest.String())
 	p.field("Media type", x.MediaType)
@@ -54,20 +50,11 @@ func printInspection(w io.Writer, x davit.Inspection) error {
 	p.lines("Annotations", pairs(x.Annotations))
 	p.layers(x)
 	p.referrers(x.Referrers)
-	if p.err != nil {
-		return fmt.Errorf("print the result: %w", p.err)
-	}
-	return nil
+	return p.result()
 }
 
 // fieldWidth is that of the names on the left.
 const fieldWidth = 13
-
-func (p *inspectionWriter) print(format string, args ...any) {
-	if _, err := fmt.Fprintf(p.out, format, args...); err != nil && p.err == nil {
-		p.err = err
-	}
-}
 
 // field prints a line, unless the value is empty.
 func (p *inspectionWriter) field(name, value string) {
@@ -110,7 +97,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 	told := map[int]bool{}
 	for _, h := range x.History {
 		if told[h.Layer] = true; h.Layer == 0 {
-			p.print("    -          %s\n", madeBy(h))
+			p.print("    -           %s\n", madeBy(h))
 			continue
 		}
 		p.layer(h.Layer, x.Layers[h.Layer-1], madeBy(h))
@@ -123,7 +110,7 @@ func (p *inspectionWriter) layers(x davit.Inspection) {
 }
 
 func (p *inspectionWriter) layer(number int, layer davit.InspectedLayer, made string) {
-	p.print("%5d %8s  %s\n                 %s\n", number, ui.Size(layer.Size), made, layer.Digest)
+	p.print("%5d %8s  %s\n                %s\n", number, ui.Size(layer.Size), made, layer.Digest)
 }
 
 // madeWidth is how much of a line of history is shown.

@@ -49,6 +49,8 @@ func newRoot(s streams) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
+
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -66,9 +68,13 @@ func newRoot(s streams) *cobra.Command {
 	root.AddCommand(
 		newPull(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s),
-		newInspect(s),
-		newLogin(s), newLogout(s), newToken(s), newDoctor(s), newDemo(s), newVersion(s),
+		newInspect(s), newFiles(s), newCat(s), newDiff(s),
+		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
+		newDemo(s), newCompletion(s), newMan(), newVersion(s),
 	)
+	for _, cmd := range root.Commands() {
+		completeFlags(cmd)
+	}
 	return root
 }
 
@@ -129,6 +135,13 @@ func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Explain a command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []string
+			for _, c := range pages(cmd.Root()) {
+				names = append(names, c.Name())
+			}
+			return completeOne(names)(cmd, args, typed)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

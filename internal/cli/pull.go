@@ -93,7 +93,7 @@ func newPull(s streams) *cobra.Command {
 		Long:              pullLong,
 		Example:           pullExample,
 		Annotations:       map[string]string{"footer": pullFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeNames(&o.registry, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.names = args
 			if err := o.validate(cmd.Context(), s); err != nil {

@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -27,6 +29,11 @@ const imageUsage = `usage:
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
 	image many NAME REPOSITORY:TAG N             an image with N layers
+	image tags NAME REPOSITORY:TAG TAG… [many=N]  further tags for what the tag names; of many, tag-00000 and so on
+	image referrer NAME REPOSITORY SUBJECT_DIGEST ARTIFACT_TYPE [annotation=K:V] [tag=TAG [untold]] [fallback]
+	                                          an artifact that refers to an image; $REFERRER is its digest.
+	                                          untold: only the tag says so, as cosign's do;
+	                                          fallback: it is listed under the referrers tag too
 words:
 	layers=1M,64K    layers of incompressible bytes (default 64K); the same size is the same layer
 	layers=2Kx9      nine layers, each larger by a block than the one before
@@ -143,6 +150,13 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		d := r.PushRaw(repository, tag, args[1], []byte(raw))
 		ts.Setenv("DIGEST", d.Digest.String())
 		ts.Setenv("MANIFEST_SIZE", fmt.Sprint(d.Size))
+	case "tags":
+		tagMany(ts, r, repository, tag, args[1:])
+	case "referrer":
+		if len(args) < 3 {
+			ts.Fatalf(imageUsage)
+		}
+		pushReferrer(ts, r, repository, digest.Digest(args[1]), args[2], options(args[3:]))
 	case "many":
 		if len(args) != 2 {
 			ts.Fatalf(imageUsage)
@@ -154,6 +168,34 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf(imageUsage)
 	}
+}
+
+func tagMany(ts *testscript.TestScript, r *testRegistry, repository, tag string, args []string) {
+	rest := options(args)
+	if v, ok := take(rest, "many"); ok {
+		for i := range size(ts, v) {
+			rest[fmt.Sprintf("tag-%05d", i)] = ""
+		}
+	}
+	r.PushTags(repository, tag, slices.Sorted(maps.Keys(rest))...)
+}
+
+func pushReferrer(ts *testscript.TestScript, r *testRegistry, repository string, subject digest.Digest, artifactType string, rest map[string]string) {
+	x := registrytest.Referrer{Subject: subject, ArtifactType: artifactType}
+	if v, ok := take(rest, "annotation"); ok {
+		key, value, _ := strings.Cut(v, ":")
+		x.Annotations = map[string]string{key: value}
+	}
+	x.Tag, _ = take(rest, "tag")
+	_, x.Untold = take(rest, "untold")
+	_, fallback := take(rest, "fallback")
+	unknown(ts, rest)
+	d := r.PushReferrer(repository, x)
+	if fallback {
+		r.PushReferrersTag(repository, subject)
+	}
+	ts.Setenv("REFERRER", d.Digest.String())
+	ts.Setenv("REFERRER_SIZE", fmt.Sprint(d.Size))
 }
 
 func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Image {

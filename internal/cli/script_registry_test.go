@@ -48,11 +48,15 @@ faults:
 	cut=BYTES[/TIMES]                    each connection ends after so many bytes of bodies
 	stall=BYTES[/TIMES] [of=layer0]      bodies stop after so many bytes
 	busy=STATUS[/TIMES] [retry-after=1s] [on=manifests|blobs]
-	answer=STATUS[/TIMES] [on=manifests|blobs|tags] [body=FILE] [after=N]
+	answer=STATUS[/TIMES] [on=manifests|blobs|tags|heads|referrers|catalog] [body=FILE] [after=N]
 	                                     … but not to the first N requests
 	hang                                 requests for manifests get no answer
 	ranges=ignored|400|416|strict|wrong|shifted|unlabelled
 	manifest-type=TYPE, no-digest-header
+	no-referrers, no-catalog, no-head    404 for these lists, 405 to HEADs of manifests and blobs
+	tag-page=N, catalog-page=N, referrer-page=N
+	                                     lists come in pages of N
+	max-page-size=N                      who asks for larger pages of tags or repositories gets 400
 	clock=-1h                            the server's clock is wrong
 	pulls-left=N                         of 100 in six hours, as Docker Hub tells it
 	corrupt=layer0|config|manifest|index:flip|short|long   of the image pushed last`
@@ -143,9 +147,10 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 	var on registrytest.Match
 	if v, ok := take(rest, "on"); ok {
 		on = map[string]registrytest.Match{
-			"manifests": registrytest.Manifests, "blobs": registrytest.Blobs, "tags": registrytest.Tags}[v]
+			"manifests": registrytest.Manifests, "blobs": registrytest.Blobs, "tags": registrytest.Tags,
+			"heads": registrytest.Heads, "referrers": registrytest.Referrers, "catalog": registrytest.Catalog}[v]
 		if on == nil {
-			ts.Fatalf("on=%s: want manifests, blobs or tags", v)
+			ts.Fatalf("on=%s: want manifests, blobs, tags, heads, referrers or catalog", v)
 		}
 	}
 	if _, ok := take(rest, "redirect"); ok {
@@ -216,6 +221,16 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 	}
 	o.ManifestType, _ = take(rest, "manifest-type")
 	_, o.NoDigestHeader = take(rest, "no-digest-header")
+	_, o.NoReferrers = take(rest, "no-referrers")
+	_, o.NoCatalog = take(rest, "no-catalog")
+	_, o.NoHead = take(rest, "no-head")
+	for word, page := range map[string]*int{
+		"tag-page": &o.TagPage, "catalog-page": &o.CatalogPage, "referrer-page": &o.ReferrerPage, "max-page-size": &o.MaxPageSize,
+	} {
+		if v, ok := take(rest, word); ok {
+			*page = int(size(ts, v))
+		}
+	}
 	if v, ok := take(rest, "corrupt"); ok {
 		what, how, _ := strings.Cut(v, ":")
 		d, content := s.last.part(ts, what)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -48,6 +49,26 @@ func withList(all, list string) string {
 		return line(all)
 	}
 	return strings.TrimSpace(line(before) + " " + clean(list))
+}
+
+// linesWriter prints a result of many lines.
+type linesWriter struct {
+	out io.Writer
+	err error // the first in printing
+}
+
+func (p *linesWriter) print(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.out, format, args...)
+	}
+}
+
+// result is how the printing went.
+func (p *linesWriter) result() error {
+	if p.err != nil {
+		return fmt.Errorf("print the result: %w", p.err)
+	}
+	return nil
 }
 
 // shellWord is s as a shell takes it for one word.

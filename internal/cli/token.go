@@ -34,7 +34,7 @@ func newToken(s streams) *cobra.Command {
 		Long:              tokenLong,
 		Example:           tokenExample,
 		Annotations:       map[string]string{"footer": exitCodesHelp + "\n\n" + credentialsHelp},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeNames(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(args); err != nil {
 				return err

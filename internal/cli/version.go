@@ -73,6 +73,8 @@ func newVersion(s streams) *cobra.Command {
 		Short:   "Tell which davit this is",
 		Example: "  davit version\n  davit version --json",
 		Args:    noArgs,
+
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return printJSON(s.out, currentBuild())

@@ -1,0 +1,234 @@
+package davit
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/tempfile"
+	"github.com/davit-cli/davit/rootfs"
+	"github.com/davit-cli/davit/toc"
+	"github.com/davit-cli/davit/transfer"
+)
+
+// layers reads the layers of one image that is looked at, without writing it.
+// The caller ends with release.
+type layers struct {
+	*look
+	layers []image.Descriptor
+	// digests has the content of all files hashed.
+	digests bool
+	// keep has layers that come over the network kept, so that content can be
+	// read after their names.
+	keep bool
+
+	tables map[digest.Digest]*toc.Table     // of layers that were listed by them
+	kept   map[digest.Digest]*tempfile.File // whole layers
+}
+
+func (l *look) layers(img image.Image) (*layers, error) {
+	m := img.Manifests[0]
+	if !m.IsImage() {
+		return nil, ErrNoFileSystem
+	}
+	return &layers{look: l, layers: m.Layers, tables: map[digest.Digest]*toc.Table{}, kept: map[digest.Digest]*tempfile.File{}}, nil
+}
+
+// release removes what was kept.
+func (v *layers) release() {
+	for _, f := range v.kept {
+		_ = f.Close()
+	}
+}
+
+// view merges all layers by their names. Those that known has are not read
+// again, and the others are added to it.
+func (v *layers) view(ctx context.Context, known map[digest.Digest]*rootfs.Listing) (*rootfs.View, error) {
+	if err := v.listTables(ctx, known); err != nil {
+		return nil, err
+	}
+	if err := v.listWhole(ctx, known); err != nil {
+		return nil, err
+	}
+	var listings []*rootfs.Listing
+	for _, layer := range v.layers {
+		listings = append(listings, known[layer.Digest])
+	}
+	return rootfs.Overlay(ctx, listings, rootfs.OverlayOptions{})
+}
+
+// tableJobs is how many tables of contents are read at once.
+const tableJobs = 8
+
+// listTables lists the layers that have a table of contents.
+func (v *layers) listTables(ctx context.Context, known map[digest.Digest]*rootfs.Listing) error {
+	found := make([]*toc.Table, len(v.layers))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(tableJobs)
+	for i, layer := range v.layers {
+		if known[layer.Digest] != nil {
+			continue
+		}
+		group.Go(func() (err error) {
+			found[i], err = v.table(groupCtx, layer)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, table := range found {
+		layer := v.layers[i]
+		if table == nil || known[layer.Digest] != nil {
+			continue
+		}
+		listing, err := v.listTable(ctx, layer, table)
+		if err != nil {
+			return err
+		}
+		known[layer.Digest] = listing
+	}
+	return nil
+}
+
+// table reads a layer's table of contents, where it has one that is to be used.
+func (v *layers) table(ctx context.Context, layer image.Descriptor) (*toc.Table, error) {
+	if v.opts.NoTOC {
+		return nil, nil
+	}
+	item := v.item(layer)
+	table, err := toc.Open(ctx, layer, func(ctx context.Context, off, n int64, w io.Writer) error {
+		return transfer.Section(ctx, item, off, n, w, v.opts.Transfer)
+	})
+	var none *image.NoRangeError
+	switch {
+	case errors.As(err, &none):
+		return nil, nil
+	case errors.Is(err, image.ErrVerification):
+		v.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("the table of contents of layer %s is not used: %v", layer.Digest, err)})
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read the table of contents of layer %s: %w", layer.Digest, err)
+	case table != nil && v.digests && !tellsDigests(table):
+		return nil, nil
+	}
+	return table, nil
+}
+
+// tellsDigests says whether a table tells the digest of every file's content.
+func tellsDigests(table *toc.Table) bool {
+	for i := range table.Len() {
+		if h := table.Header(i); h.Typeflag == tar.TypeReg && h.Size > 0 && table.Digest(i) == "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *layers) listTable(ctx context.Context, layer image.Descriptor, table *toc.Table) (*rootfs.Listing, error) {
+	listing, err := rootfs.ListHeaders(ctx, headers(table), rootfs.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read the table of contents of layer %s: %w", layer.Digest, err)
+	}
+	v.tables[layer.Digest] = table
+	return listing, nil
+}
+
+func headers(table *toc.Table) iter.Seq2[*tar.Header, digest.Digest] {
+	return func(yield func(*tar.Header, digest.Digest) bool) {
+		for i := range table.Len() {
+			if !yield(table.Header(i), table.Digest(i)) {
+				return
+			}
+		}
+	}
+}
+
+// listWhole reads the layers that are still unknown from end to end, each once.
+func (v *layers) listWhole(ctx context.Context, known map[digest.Digest]*rootfs.Listing) error {
+	var todo []transfer.Item
+	wanted := map[digest.Digest]bool{}
+	for _, layer := range v.layers {
+		if known[layer.Digest] == nil && !wanted[layer.Digest] {
+			wanted[layer.Digest] = true
+			todo = append(todo, v.item(layer))
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	read := map[digest.Digest]*rootfs.Listing{}
+	_, err := transfer.Stream(ctx, todo, v.opts.Transfer, func(i int, blob io.Reader) (err error) {
+		layer := todo[i].Blob.Digest
+		read[layer], err = v.listBlob(ctx, layer, blob)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for layer, listing := range read {
+		known[layer] = listing
+	}
+	return nil
+}
+
+// listBlob reads a layer to its end, where it proves itself, and keeps it
+// where that is wanted and it is not on disk already.
+func (v *layers) listBlob(ctx context.Context, layer digest.Digest, blob io.Reader) (*rootfs.Listing, error) {
+	if v.keep && v.store == nil {
+		file, err := tempfile.New("")
+		if err != nil {
+			return nil, err
+		}
+		v.kept[layer] = file
+		blob = io.TeeReader(blob, file)
+	}
+	listing, err := rootfs.List(ctx, blob, rootfs.ListOptions{Digests: v.digests})
+	if err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", layer, err)
+	}
+	if _, err := io.Copy(io.Discard, blob); err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", layer, err)
+	}
+	return listing, nil
+}
+
+// list lists one layer, by its table of contents where it has one.
+func (v *layers) list(ctx context.Context, i int) (*rootfs.Listing, error) {
+	layer := v.layers[i]
+	table, err := v.table(ctx, layer)
+	if err != nil {
+		return nil, err
+	}
+	if table != nil {
+		return v.listTable(ctx, layer, table)
+	}
+	one := layers{look: v.look, layers: []image.Descriptor{layer}, digests: v.digests, keep: v.keep, kept: v.kept}
+	known := map[digest.Digest]*rootfs.Listing{}
+	err = one.listWhole(ctx, known)
+	return known[layer.Digest], err
+}
+
+// content writes the content of a file of a layer that was listed.
+func (v *layers) content(ctx context.Context, e rootfs.Entry, w io.Writer) error {
+	layer := v.layers[e.Layer]
+	if table := v.tables[layer.Digest]; table != nil {
+		return table.Content(ctx, e.Ordinal, w)
+	}
+	if kept := v.kept[layer.Digest]; kept != nil {
+		return rootfs.CopyEntry(ctx, io.NewSectionReader(kept, 0, layer.Size), e.Ordinal, w, rootfs.CopyOptions{})
+	}
+	opened, err := v.source.OpenRange(ctx, layer, 0, layer.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = opened.Body.Close() }()
+	return rootfs.CopyEntry(ctx, opened.Body, e.Ordinal, w, rootfs.CopyOptions{Digest: e.Digest})
+}
