@@ -108,9 +108,6 @@ func TestTags(t *testing.T) {
 		if n := len(m.requests()); n < 3 {
 			t.Errorf("%d requests: there was but one page", n)
 		}
-		if got := regctl(t, "tag", "ls", "--host", "reg="+m.registry.host+",tls=disabled", m.registry.host+"/team/app"); got == "" {
-			t.Error("regctl lists none")
-		}
 	})
 	t.Run("sort by name", func(t *testing.T) {
 		r := runDavit(t, "tags", name, "--sort", "name")
@@ -280,7 +277,7 @@ func TestCatalog(t *testing.T) {
 	r := startRegistry(t)
 	r.push(t, "team0/app-0000", "1", tiny(t))
 	names := []string{"team0/app-0000"}
-	for i := 1; i < 1500; i++ {
+	for i := 1; i < 1100; i++ {
 		names = append(names, fmt.Sprintf("team%d/app-%04d", i%10, i))
 	}
 	r.copyInStorage(t, names[0], names[1:]...)
