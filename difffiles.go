@@ -76,19 +76,19 @@ type comparedFile struct {
 func (s *side) files(ctx context.Context, known map[digest.Digest]*rootfs.Listing) (map[string]comparedFile, error) {
 	v, err := s.layers(s.image)
 	if err != nil {
-		return nil, fmt.Errorf("list files of %s: %w", s.name(s.image), err)
+		return nil, fmt.Errorf("%s: list files: %w", s.name(s.image), err)
 	}
 	defer v.release()
 	v.digests = true
 	view, err := v.view(ctx, known)
 	if err != nil {
-		return nil, fmt.Errorf("list files of %s: %w", s.name(s.image), err)
+		return nil, fmt.Errorf("%s: list files: %w", s.name(s.image), err)
 	}
 	files := map[string]comparedFile{}
 	for e := range view.Entries() {
 		if e.Type == tar.TypeLink { // a name like any other
 			if e, err = view.Lookup(e.Path, false); err != nil {
-				return nil, fmt.Errorf("list files of %s: %w", s.name(s.image), err)
+				return nil, fmt.Errorf("%s: list files: %w", s.name(s.image), err)
 			}
 		}
 		f := comparedFile{Entry: e}

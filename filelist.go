@@ -99,7 +99,7 @@ func ListFiles(ctx context.Context, name, path string, opts LookOptions) (iter.S
 	}
 	entries, err := l.files(ctx, img, path)
 	if err != nil {
-		return nil, fmt.Errorf("list files of %s: %w", l.name(img), err)
+		return nil, fmt.Errorf("%s: list files: %w", l.name(img), err)
 	}
 	return func(yield func(File) bool) {
 		for e := range entries {
@@ -130,7 +130,7 @@ func Cat(ctx context.Context, name, path string, w io.Writer, opts LookOptions) 
 	}
 	f, err := l.cat(ctx, img, path, w)
 	if err != nil {
-		return File{}, fmt.Errorf("read %s of %s: %w", path, l.name(img), err)
+		return File{}, fmt.Errorf("%s: %w", l.name(img), err)
 	}
 	return f, nil
 }

@@ -112,10 +112,10 @@ func (v *layers) table(ctx context.Context, layer image.Descriptor) (*toc.Table,
 	case errors.As(err, &none):
 		return nil, nil
 	case errors.Is(err, image.ErrVerification):
-		v.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("the table of contents of layer %s is not used: %v", layer.Digest, err)})
+		v.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("the layer is read whole: %v", err)})
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read the table of contents of layer %s: %w", layer.Digest, err)
+		return nil, err // it names the step
 	case table != nil && v.digests && !tellsDigests(table):
 		return nil, nil
 	}

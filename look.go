@@ -59,20 +59,29 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if l.at.Path == "" {
-		l.sources = newSources(l.opts.Registry, l.opts.Events)
-		source, err := l.sources.open(l.at.Reference)
-		l.source = newDocuments(source)
+	if err := l.openSource(); err != nil || l.store == nil {
 		return l, err
 	}
-	if l.store, err = openStore(l.at.Path); err != nil {
-		return nil, err
-	}
-	l.source = newDocuments(l.store)
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		return nil, errors.Join(err, l.store.Close())
 	}
 	return l, nil
+}
+
+// openSource opens the source that the location names.
+func (l *look) openSource() error {
+	if l.at.Path == "" {
+		l.sources = newSources(l.opts.Registry, l.opts.Events)
+		source, err := l.sources.open(l.at.Reference)
+		l.source = newDocuments(source)
+		return err
+	}
+	store, err := openStore(l.at.Path)
+	if err != nil {
+		return err
+	}
+	l.store, l.source = store, newDocuments(store)
+	return nil
 }
 
 func (o LookOptions) withDefaults() LookOptions {

@@ -66,6 +66,14 @@ type Describer interface {
 	Describe(ctx context.Context, tagOrDigest string) (Descriptor, error)
 }
 
+// BlobSizer is a Source that tells the size of a blob of which nothing but the
+// digest is known. All Stores are.
+type BlobSizer interface {
+	// BlobSize is the size in bytes, as the source tells it: nothing of it is
+	// verified. Errors are those of Source.Blob.
+	BlobSize(ctx context.Context, d digest.Digest) (int64, error)
+}
+
 // ReferrerLister is a Source that knows what refers to a manifest or index:
 // signatures, SBOMs, attestations.
 type ReferrerLister interface {

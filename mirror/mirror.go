@@ -94,6 +94,17 @@ func (s *Source) Blob(ctx context.Context, d image.Descriptor) ([]byte, error) {
 	return byDigest(ctx, s, d.Digest, func(ctx context.Context, m Mirror) ([]byte, error) { return m.Source.Blob(ctx, d) })
 }
 
+// BlobSize implements image.BlobSizer.
+func (s *Source) BlobSize(ctx context.Context, d digest.Digest) (int64, error) {
+	return byDigest(ctx, s, d, func(ctx context.Context, m Mirror) (int64, error) {
+		sizer, ok := m.Source.(image.BlobSizer)
+		if !ok {
+			return 0, fmt.Errorf("get size of blob %s from %s: %w", d, m.Name, image.ErrNotFound)
+		}
+		return sizer.BlobSize(ctx, d)
+	})
+}
+
 // Tags implements image.TagLister. Where pages were given to fn already, no
 // other source is asked.
 func (s *Source) Tags(ctx context.Context, fn func(page []string) error) error {

@@ -24,7 +24,7 @@ func (r *Repository) BlobSize(ctx context.Context, d digest.Digest) (int64, erro
 	step := "get size of blob " + r.name + "@" + d.String()
 	resp, err := r.head(ctx, step, r.blobPath(d.String()), blobHeader(), false)
 	switch {
-	case err != nil && (ctx.Err() != nil || !r.mayBeOfMethod(err)):
+	case err != nil && (ctx.Err() != nil || !r.mayBeOfMethod(err, step)):
 		return 0, err
 	case err == nil:
 		told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))

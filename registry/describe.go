@@ -24,12 +24,12 @@ import (
 // error: several registries have been met that answer 404 or 405 to any HEAD,
 // and a refusal of one has no text. Other errors are as Manifest's.
 func (r *Repository) Describe(ctx context.Context, tagOrDigest string) (image.Descriptor, error) {
-	return r.describe(ctx, tagOrDigest, func(err error) bool { return r.mayBeOfMethod(err) })
+	return r.describe(ctx, tagOrDigest, false)
 }
 
-// describe is Describe, which asks for the manifest where ask says so of the
-// refusal of HEAD.
-func (r *Repository) describe(ctx context.Context, tagOrDigest string, ask func(error) bool) (image.Descriptor, error) {
+// describe is Describe; with believe it takes the registry at its word where
+// that answers 404.
+func (r *Repository) describe(ctx context.Context, tagOrDigest string, believe bool) (image.Descriptor, error) {
 	asked, err := digestOf(tagOrDigest)
 	if err != nil {
 		return image.Descriptor{}, fmt.Errorf("describe manifest of %s: %w", r.name, err)
@@ -46,7 +46,7 @@ func (r *Repository) describe(ctx context.Context, tagOrDigest string, ask func(
 		case !errors.Is(err, errIncomplete):
 			return image.Descriptor{}, fmt.Errorf("%s from %s: %w", step, resp.Request.URL.Host, err)
 		}
-	} else if ctx.Err() != nil || !ask(err) {
+	} else if ctx.Err() != nil || !r.mayBeOfMethod(err, step) || believe && statusOf(err) == http.StatusNotFound {
 		return image.Descriptor{}, err
 	}
 	content, err := r.Manifest(ctx, tagOrDigest)
@@ -112,12 +112,12 @@ func (r *Repository) head(ctx context.Context, step, path string, header http.He
 	return resp, err
 }
 
-// mayBeOfMethod tells whether the refusal of a HEAD says nothing of a GET: the
-// method is not known, or so it seems, or it was redirected to a URL that is
-// signed for GET alone.
-func (r *Repository) mayBeOfMethod(err error) bool {
+// mayBeOfMethod tells whether the refusal of a HEAD, in a step, says nothing of
+// a GET: the method is not known, or so it seems, or it was redirected to a URL
+// that is signed for GET alone. A realm's refusal is none of the HEAD.
+func (r *Repository) mayBeOfMethod(err error, step string) bool {
 	var e *Error
-	if !errors.As(err, &e) || e.Status == 0 || mayPass(e.Status) {
+	if !errors.As(err, &e) || e.Step != step || e.Status == 0 || mayPass(e.Status) {
 		return false
 	}
 	return isUnknown(e.Status) || !strings.EqualFold(e.Host, r.client.host)

@@ -61,7 +61,7 @@ func TestDescribe(t *testing.T) {
 
 // One challenge, one token, and one HEAD that counts.
 func TestDescribeWithToken(t *testing.T) {
-	s := registrytest.Start(t, registrytest.Options{Auth: &registrytest.Auth{User: "me", Password: canary}})
+	s := registrytest.Start(t, registrytest.Options{Auth: &registrytest.Auth{User: "me", Password: canary, OwnRealm: true}})
 	p := s.Push("team/app", "v1", registrytest.Image{})
 	r := openAt(t, s, Options{Credentials: given("me", canary)})
 	for range 2 {
@@ -76,7 +76,11 @@ func TestDescribeWithToken(t *testing.T) {
 	r = openAt(t, s, Options{})
 	s.ResetRecords()
 	_, err := r.Describe(t.Context(), "v1")
-	if !errors.Is(err, image.ErrUnauthorized) || !strings.Contains(err.Error(), "get token for team/app from") || slices.ContainsFunc(asked(s), func(q string) bool { return strings.HasPrefix(q, "GET /v2/") }) {
+	if err == nil {
+		t.Fatal("described for nobody")
+	}
+	_, sizeErr := r.BlobSize(t.Context(), p.Config.Digest)
+	if !errors.Is(err, image.ErrUnauthorized) || !errors.Is(sizeErr, image.ErrUnauthorized) || !strings.Contains(err.Error(), "get token for team/app from") || slices.ContainsFunc(asked(s), func(q string) bool { return strings.HasPrefix(q, "GET /v2/") }) {
 		t.Errorf("got %v; asked %q", err, asked(s))
 	}
 }

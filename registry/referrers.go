@@ -96,7 +96,9 @@ type referrerSearch struct {
 	warned     sync.Once
 }
 
-// byAPI asks the API. The error wraps errNoReferrers where there is none.
+// byAPI asks the API. The error wraps errNoReferrers where there is none: where
+// the endpoint is unknown, or answers with something else than an index, or
+// leads to where nobody knows of referrers.
 func (s *referrerSearch) byAPI(ctx context.Context) ([]image.Descriptor, error) {
 	r := s.repository
 	pages := list{client: r.client, auth: r.auth, step: s.step, check: checkReferrers, limit: maxReferrerBytes}
@@ -116,17 +118,10 @@ func (s *referrerSearch) byAPI(ctx context.Context) ([]image.Descriptor, error) 
 		found, err = s.add(found, page)
 		return err
 	})
-	if err != nil && !pages.begun() && r.lacksReferrers(err) {
+	if err != nil && !pages.begun() && (errors.Is(err, errNoReferrers) || r.mayBeOfMethod(err, s.step)) {
 		return nil, fmt.Errorf("%w: %w", errNoReferrers, err)
 	}
 	return found, err
-}
-
-// lacksReferrers tells whether an answer means that there is no such API: an
-// unknown endpoint, another document than an index, or a redirect to where
-// nobody knows of referrers.
-func (r *Repository) lacksReferrers(err error) bool {
-	return errors.Is(err, errNoReferrers) || r.mayBeOfMethod(err)
 }
 
 // checkReferrers says whether an answer is a page of referrers: an index. The
@@ -156,7 +151,7 @@ func (s *referrerSearch) byTag(ctx context.Context, tag string) ([]image.Descrip
 	case errors.Is(err, image.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", s.step, err)
 	case content.MediaType != ocispec.MediaTypeImageIndex, content.Digest == s.subject:
 		return nil, nil
 	}
@@ -170,22 +165,17 @@ func (s *referrerSearch) byTag(ctx context.Context, tag string) ([]image.Descrip
 // probe describes what a tag names; nil where there is no such tag, as most
 // often. A 404 is believed: else each would cost a second request.
 func (s *referrerSearch) probe(ctx context.Context, tag string) (*image.Descriptor, error) {
-	r := s.repository
-	d, err := r.describe(ctx, tag, func(err error) bool {
-		return statusOf(err) != http.StatusNotFound && r.mayBeOfMethod(err)
-	})
+	d, err := s.repository.describe(ctx, tag, true)
 	switch {
 	case err == nil:
 		return &d, nil
-	case ctx.Err() != nil:
-		return nil, err
-	case errors.Is(err, image.ErrVerification):
+	case ctx.Err() == nil && errors.Is(err, image.ErrVerification):
 		s.warn(err.Error())
 		return nil, nil
-	case isUnknown(statusOf(err)):
+	case ctx.Err() == nil && isUnknown(statusOf(err)):
 		return nil, nil
 	}
-	return nil, err
+	return nil, fmt.Errorf("%s: %w", s.step, err)
 }
 
 // add adds a page of descriptors, but for those that are none.

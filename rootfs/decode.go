@@ -33,7 +33,7 @@ type decoder struct {
 
 func newDecoder(m *merger, number int, s *spool) (*decoder, error) {
 	r, err := newRecorder(m, m.layers[number])
-	r.layer.spool = s
+	r.spool = s
 	return &decoder{recorder: r, number: number, spool: s}, err
 }
 

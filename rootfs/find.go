@@ -38,7 +38,7 @@ type Found struct {
 // The error wraps image.ErrNotFound where Lookup's would. What is there and no
 // regular file is an error of another kind.
 func Find(ctx context.Context, n int, open func(ctx context.Context, layer int) (*Listing, error), path string) (Found, error) {
-	f := &finder{open: open, sheets: make([]*sheet, n)}
+	f := newFinder(n, open)
 	e, err := f.find(ctx, path)
 	if err == nil && e.Type != tar.TypeReg {
 		err = fmt.Errorf("%q is %s", short(path), kindName(e.Type))
@@ -73,15 +73,20 @@ const (
 
 // finder finds one file.
 type finder struct {
-	open   func(ctx context.Context, layer int) (*Listing, error)
-	sheets []*sheet // nil: not opened
-	opened int
-	steps  int
-	strict bool // any entry that a link may lead elsewhere is a doubt; for tests
+	open     func(ctx context.Context, layer int) (*Listing, error)
+	listings []*Listing // nil: not opened
+	sheets   []*sheet   // of the listings; nil: not made
+	opened   int
+	steps    int
+	strict   bool // any entry that a link may lead elsewhere is a doubt; for tests
 }
 
-func (f *finder) sheet(ctx context.Context, layer int) (*sheet, error) {
-	if f.sheets[layer] == nil {
+func newFinder(n int, open func(ctx context.Context, layer int) (*Listing, error)) *finder {
+	return &finder{open: open, listings: make([]*Listing, n), sheets: make([]*sheet, n)}
+}
+
+func (f *finder) listing(ctx context.Context, layer int) (*Listing, error) {
+	if f.listings[layer] == nil {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -89,14 +94,29 @@ func (f *finder) sheet(ctx context.Context, layer int) (*sheet, error) {
 		if err != nil {
 			return nil, fmt.Errorf("layer %d: %w", layer+1, err)
 		}
-		f.sheets[layer] = newSheet(l)
+		f.listings[layer] = l
 		f.opened++
+	}
+	return f.listings[layer], nil
+}
+
+func (f *finder) sheet(ctx context.Context, layer int) (*sheet, error) {
+	if f.sheets[layer] == nil {
+		l, err := f.listing(ctx, layer)
+		if err != nil {
+			return nil, err
+		}
+		s, ok := newSheet(l)
+		if !ok {
+			return nil, errDoubt
+		}
+		f.sheets[layer] = s
 	}
 	return f.sheets[layer], nil
 }
 
 func (f *finder) find(ctx context.Context, path string) (Entry, error) {
-	at := spot{layer: len(f.sheets) - 1, before: whole}
+	at := spot{layer: len(f.listings) - 1, before: whole}
 	names, ok := extend(nil, path, false)
 	if ok && len(names) > 0 && !endsAsDir(path) {
 		e, err := f.resolve(ctx, names, at, true)
@@ -109,19 +129,17 @@ func (f *finder) find(ctx context.Context, path string) (Entry, error) {
 
 // merged opens all layers and looks up the path in all of them.
 func (f *finder) merged(ctx context.Context, path string) (Entry, error) {
-	listings := make([]*Listing, len(f.sheets))
-	for i := len(listings) - 1; i >= 0; i-- {
-		s, err := f.sheet(ctx, i)
-		if err != nil {
+	f.sheets = nil // nobody asks any more
+	for i := len(f.listings) - 1; i >= 0; i-- {
+		if _, err := f.listing(ctx, i); err != nil {
 			return Entry{}, err
 		}
-		listings[i] = s.Listing
 	}
-	v, err := Overlay(ctx, listings, OverlayOptions{})
+	v, err := Overlay(ctx, f.listings, OverlayOptions{})
 	if err != nil {
 		return Entry{}, err
 	}
-	return v.Lookup(path, true)
+	return v.lookup(path, true)
 }
 
 // spot is a time in the merge: all below a layer is applied, and of the layer

@@ -33,7 +33,7 @@ func (t *Tree) look(path string, follow bool) (uint32, error) {
 		}
 		child := t.tree.find(at, []byte(name))
 		if child == 0 {
-			return 0, notThere(strings.TrimPrefix(t.path(at)+"/"+name, "/"), r)
+			return 0, notThere(strings.Trim(t.path(at)+"/"+name+"/"+r.rest, "/"), r)
 		}
 		if !t.isLink(child) || r.done() && !follow {
 			at = child

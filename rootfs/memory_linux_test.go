@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -37,45 +38,55 @@ func TestMemory(t *testing.T) {
 	if os.Getenv("DAVIT_E2E") == "1" {
 		paths = 1_000_000
 	}
-	for _, layers := range []int{1, 2} {
-		took := memoryAPath(t, layers, paths)
-		t.Logf("%d paths, each in %d layers: %d bytes a path at the peak", paths, layers, took)
-		if took > mostAPath {
-			t.Errorf("%d paths, each in %d layers: %d bytes a path, more than %d", paths, layers, took, mostAPath)
+	for _, tt := range []struct {
+		how    string
+		layers int
+		most   int64
+	}{
+		{"merge", 1, mostAPath},
+		{"merge", 2, mostAPath},
+		{"list", 2, mostAPath + 2*sha256.Size}, // the digests
+	} {
+		took := memoryAPath(t, tt.how, tt.layers, paths, tt.most)
+		t.Logf("%s: %d paths, each in %d layers: %d bytes a path at the peak", tt.how, paths, tt.layers, took)
+		if took > tt.most {
+			t.Errorf("%s: %d paths, each in %d layers: %d bytes a path, more than %d", tt.how, paths, tt.layers, took, tt.most)
 		}
 		if took < 50 {
-			t.Errorf("%d bytes a path: nothing was measured", took)
+			t.Errorf("%s: %d bytes a path: nothing was measured", tt.how, took)
 		}
 	}
 }
 
 // memoryAPath is the least of some measurements: where other processes keep the
 // processors, a collection ends later, and the memory has grown by then.
-func memoryAPath(t *testing.T, layers, paths int) int64 {
+func memoryAPath(t *testing.T, how string, layers, paths int, most int64) int64 {
 	t.Helper()
 	least := int64(math.MaxInt64)
 	for range 3 {
-		took := (peakOf(t, layers, paths) - peakOf(t, layers, 10)) / int64(paths)
-		if least = min(least, took); least <= mostAPath {
+		took := (peakOf(t, how, layers, paths) - peakOf(t, how, layers, 10)) / int64(paths)
+		if least = min(least, took); least <= most {
 			break
 		}
 	}
 	return least
 }
 
-// memoryOf names an image for a process of peakOf: layers and paths.
+// memoryOf names an image for a process of peakOf: layers and paths, and what
+// is done with it.
 const memoryOf = "DAVIT_TEST_MEMORY_OF"
 
 // peakOf is the peak of the resident memory, in bytes, of a process that
-// merges layers that each have the same paths, and writes their tar.
-func peakOf(t *testing.T, layers, paths int) int64 {
+// merges layers that each have the same paths, and writes their tar; or lists
+// them with digests, and goes through the overlay.
+func peakOf(t *testing.T, how string, layers, paths int) int64 {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "-test.run=^TestMemoryOfThisProcess$", "-test.count=1")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%d", memoryOf, layers, paths))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%d,%s", memoryOf, layers, paths, how))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -92,7 +103,8 @@ func peakOf(t *testing.T, layers, paths int) int64 {
 // TestMemoryOfThisProcess is what peakOf runs.
 func TestMemoryOfThisProcess(t *testing.T) {
 	var layers, paths int
-	if n, _ := fmt.Sscanf(os.Getenv(memoryOf), "%d,%d", &layers, &paths); n != 2 {
+	var how string
+	if n, _ := fmt.Sscanf(os.Getenv(memoryOf), "%d,%d,%s", &layers, &paths, &how); n != 3 {
 		return // TestMemory runs it, in a process of its own
 	}
 	debug.SetGCPercent(gcPercent)
@@ -100,6 +112,22 @@ func TestMemoryOfThisProcess(t *testing.T) {
 	for i := range image {
 		image[i] = manyPaths(t, paths)
 	}
+	if how == "list" {
+		listAll(t, image, paths)
+	} else {
+		mergeAll(t, image, paths)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	peak, _, _ = strings.Cut(peak, "\n")
+	fmt.Println("peak", peak)
+}
+
+func mergeAll(t *testing.T, image []Layer, paths int) {
+	t.Helper()
 	tree, err := Merge(context.Background(), image, Options{SpoolDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -113,13 +141,29 @@ func TestMemoryOfThisProcess(t *testing.T) {
 	if err := tree.Close(); err != nil {
 		t.Error(err)
 	}
-	status, err := os.ReadFile("/proc/self/status")
+}
+
+func listAll(t *testing.T, image []Layer, paths int) {
+	t.Helper()
+	var listings []*Listing
+	for _, l := range image {
+		listing, err := List(context.Background(), io.NewSectionReader(l.Blob, 0, l.Descriptor.Size), ListOptions{Digests: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listings = append(listings, listing)
+	}
+	v, err := Overlay(context.Background(), listings, OverlayOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, peak, _ := strings.Cut(string(status), "VmHWM:")
-	peak, _, _ = strings.Cut(peak, "\n")
-	fmt.Println("peak", peak)
+	n := 0
+	for range v.Entries() {
+		n++
+	}
+	if n < paths {
+		t.Fatalf("the overlay has %d paths, not %d", n, paths)
+	}
 }
 
 // manyPaths is a layer of empty files, a plain tar that is made up as it is

@@ -108,9 +108,17 @@ func (v *View) EntriesUnder(path string) (iter.Seq[Entry], error) {
 // The error wraps image.ErrNotFound if nothing is there, or something on the
 // way is no directory, and names the path, and where links led.
 func (v *View) Lookup(path string, follow bool) (Entry, error) {
-	id, err := v.tree.look(path, follow)
+	e, err := v.lookup(path, follow)
 	if err != nil {
 		return Entry{}, fmt.Errorf("look up %q: %w", short(path), err)
+	}
+	return e, nil
+}
+
+func (v *View) lookup(path string, follow bool) (Entry, error) {
+	id, err := v.tree.look(path, follow)
+	if err != nil {
+		return Entry{}, err
 	}
 	at := "."
 	if id != root {

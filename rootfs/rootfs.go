@@ -7,6 +7,10 @@
 // first, to a tree in memory. What the tree holds in the end is all that
 // WriteTar and Unpack write: every parent in it is a real directory, so that
 // neither has a link to follow.
+//
+// Who wants to look only makes a Listing of each layer, which has no content,
+// and the Overlay of all, by the same rules; or lets Find open no more layers
+// than it takes to find one file. CopyEntry then reads its content.
 package rootfs
 
 import (

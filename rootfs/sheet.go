@@ -2,7 +2,9 @@ package rootfs
 
 import (
 	"archive/tar"
+	"bytes"
 	"hash/maphash"
+	"slices"
 	"strings"
 )
 
@@ -18,15 +20,28 @@ type sheet struct {
 
 const never = whole
 
-func newSheet(l *Listing) *sheet {
+// newSheet is false for a layer that has entries in what is no directory in it:
+// where they go is not told by one layer's names.
+func newSheet(l *Listing) (*sheet, bool) {
 	s := &sheet{Listing: l, sure: make([]uint32, len(l.layer.dirs))}
 	seed := maphash.MakeSeed()
-	ids := make(map[uint64]uint32, len(s.sure))
+	ids := make(map[uint64]uint32, len(s.sure)) // never for a parent that has no entries itself
 	for id := range s.sure {
 		s.sure[id] = never
 		ids[maphash.Bytes(seed, s.dirPath(uint32(id)))] = uint32(id)
 	}
 	s.sure[0] = 0
+	for id := range s.sure {
+		dir := s.dirPath(uint32(id))
+		for slash := bytes.LastIndexByte(dir, '/'); slash > 0; slash = bytes.LastIndexByte(dir, '/') {
+			dir = dir[:slash]
+			h := maphash.Bytes(seed, dir)
+			if _, ok := ids[h]; ok {
+				break // and so are all above
+			}
+			ids[h] = never
+		}
+	}
 	var name []byte
 	for i := range uint32(l.layer.records.n) {
 		rec := l.layer.records.at(i)
@@ -40,21 +55,15 @@ func newSheet(l *Listing) *sheet {
 		}
 		name = append(name, s.text.bytes(rec.name)...)
 		id, ok := ids[maphash.Bytes(seed, name)]
-		if !ok || id == 0 || string(s.dirPath(id)) != string(name) {
-			continue
-		}
 		switch {
-		case kind != tar.TypeDir: // a directory and not in one layer: nothing is sure
-			clear(s.sure)
-			for id := range s.sure[1:] {
-				s.sure[id+1] = never
-			}
-			return s
-		case s.sure[id] == never && s.sure[rec.dir] <= i:
+		case !ok || id == 0:
+		case kind != tar.TypeDir:
+			return nil, false
+		case id != never && string(s.dirPath(id)) == string(name) && s.sure[id] == never && s.sure[rec.dir] <= i:
 			s.sure[id] = i + 1
 		}
 	}
-	return s
+	return s, true
 }
 
 func (s *sheet) dirPath(id uint32) []byte { return s.text.bytes(s.layer.dirs[id]) }
@@ -154,7 +163,8 @@ func (s *sheet) read(names []string, before uint32) passage {
 // misleads tells whether an entry before one may make a statement about a path
 // wrong, of this layer or a lower one: a loose one by its own name or that of a
 // directory that it makes on its way; and if the statement rests on a loose
-// entry itself, any by its name, and one that makes a parent a directory.
+// entry itself, any by its name, one that makes a parent a directory, and one
+// that makes a directory opaque.
 func (s *sheet) misleads(names []string, st statement, layer int, before uint32) bool {
 	names = names[:st.level]
 	telling := make(map[string]bool, len(names))
@@ -163,16 +173,11 @@ func (s *sheet) misleads(names []string, st statement, layer int, before uint32)
 	}
 	base := names[len(names)-1]
 	of := s.share(names)
-	last := make([]bool, len(of))  // its own name is telling
 	makes := make([]bool, len(of)) // it has the path's last name, beside the path
 	for id, in := range of {
-		dir := string(s.dirPath(uint32(id)))
-		last[id] = telling[dir[strings.LastIndexByte(dir, '/')+1:]]
 		if !in.all {
-			rest := strings.Split(dir, "/")[in.names:]
-			for _, name := range rest {
-				makes[id] = makes[id] || name == base
-			}
+			rest := strings.Split(string(s.dirPath(uint32(id))), "/")[in.names:]
+			makes[id] = slices.Contains(rest, base)
 		}
 	}
 	for i := range min(before, uint32(s.layer.records.n)) {
@@ -184,7 +189,7 @@ func (s *sheet) misleads(names []string, st statement, layer int, before uint32)
 		in, kind := of[rec.dir], s.kind(rec)
 		name := s.text.bytes(rec.name)
 		if kind == typeOpaque {
-			if !in.all && (loose || last[rec.dir]) {
+			if st.loose || loose && !in.all {
 				return true
 			}
 			continue

@@ -57,11 +57,9 @@ func (s *stream) read(ctx context.Context, entry func(h *tar.Header, r io.Reader
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			return fault(blob, "read the tar", err)
 		}
-		switch err := entry(h, tr, in); err {
-		case nil:
-		case errEnough:
+		if err := entry(h, tr, in); errors.Is(err, errEnough) {
 			return nil
-		default:
+		} else if err != nil {
 			return fault(blob, fmt.Sprintf("entry %q", short(h.Name)), err)
 		}
 	}

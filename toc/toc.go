@@ -91,10 +91,10 @@ type chunk struct {
 // descriptor's annotations vouch for by a digest, or one that is not read: of
 // another version, beyond the limits, without a digest for each chunk.
 //
-// Two or three reads go out, of some 64 KiB and the table. Errors are those of
-// read; or they wrap image.ErrVerification, where the table is not what the
-// annotations say, or contradicts itself: then the layer may still be right, as
-// its digest tells.
+// One or two reads go out: of the last 64 KiB of an eStargz layer, and of what is
+// missing of the table. Errors are those of read; or they wrap
+// image.ErrVerification, where the table is not what the annotations say, or
+// contradicts itself: then the layer may still be right, as its digest tells.
 func Open(ctx context.Context, layer image.Descriptor, read ReadFunc) (*Table, error) {
 	t := &Table{read: read}
 	var err error
@@ -121,11 +121,11 @@ func (t *Table) Len() int { return len(t.entries) }
 // Nothing of it is cleaned: names and links' targets may be anything.
 //
 // It is the tar's header as far as a table tells: of PAX records there are only
-// extended attributes; eStargz rounds times to seconds and has no names of users
-// and groups that are taken back later. The file stargz.index.json, the table
-// itself, which is in the tar of an eStargz layer and thus in containers, is told
-// where the layer has a landmark file: tools that write none end the tar before
-// it, so that nobody sees it there.
+// extended attributes; eStargz rounds times to seconds and leaves out those of
+// access and change, zstd:chunked leaves out the names of users and groups. The
+// file stargz.index.json, the table itself, which is in the tar of an eStargz
+// layer and thus in containers, is told where the layer has a landmark file: tools
+// that write none (buildkit) end the tar before it, so that nobody sees it there.
 func (t *Table) Header(i int) *tar.Header {
 	e := &t.entries[i]
 	h := &tar.Header{

@@ -222,9 +222,9 @@ func dirFile(root *os.Root, name string, info fs.FileInfo) *file {
 		if err != nil {
 			return nil, err
 		}
-		if now, err := in.Stat(); err != nil || !os.SameFile(info, now) {
+		if now, err := in.Stat(); err != nil || !now.Mode().IsRegular() {
 			_ = in.Close()
-			return nil, errors.Join(err, errors.New("it was replaced while it was checked"))
+			return nil, errors.Join(err, errors.New("it is no regular file any more"))
 		}
 		return in, nil
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -45,7 +46,7 @@ func (c *checker) judgeLoaders() {
 		}
 		whys = append(whys, l.Name+": "+l.Why)
 	}
-	c.problem(Load, listName, "", "no loader takes the archive: %s", strings.Join(whys, "; "))
+	c.problem(Load, filepath.Base(c.report.Path), "", "no loader takes the archive: %s", strings.Join(whys, "; "))
 }
 
 // holdsImage says whether there is a container image.

@@ -1,25 +1,18 @@
 package verify
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
 const listName = "manifest.json"
-
-// loadEntry is an image as docker load reads it in manifest.json.
-type loadEntry struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
 
 // loadImage is an entry of manifest.json, with what it names as far as that is
 // there.
@@ -38,22 +31,10 @@ func (c *checker) walkLoads() {
 	if data == nil {
 		return
 	}
-	var entries []loadEntry
-	err := json.Unmarshal(data, &entries)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("it is no JSON document as it must be: %w", err)
-	case len(entries) > image.MaxDescriptors:
-		err = fmt.Errorf("it names %d images, more than %d", len(entries), image.MaxDescriptors)
-	}
-	for i := 0; err == nil && i < len(entries); i++ {
-		if n := len(entries[i].Layers); n > image.MaxDescriptors {
-			err = fmt.Errorf("its image %d has %d layers, more than %d", i+1, n, image.MaxDescriptors)
-		}
-	}
+	entries, err := archive.ReadDockerManifest(data)
 	if err != nil {
 		f.bad = true
-		c.problem(Structure, listName, "", "%v", err)
+		c.problem(Structure, listName, "", "%s", plain(err))
 		return
 	}
 	for _, e := range entries {
@@ -62,7 +43,7 @@ func (c *checker) walkLoads() {
 }
 
 // walkLoad notes what an entry of manifest.json names.
-func (c *checker) walkLoad(e loadEntry) {
+func (c *checker) walkLoad(e archive.DockerImage) {
 	l := loadImage{tags: e.RepoTags}
 	needs := oneline.Clean(e.Config, 200)
 	if len(e.RepoTags) > 0 {

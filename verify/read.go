@@ -136,7 +136,7 @@ func (c *checker) readBlobs(ctx context.Context) error {
 	err := group.Wait()
 	stage.End(err)
 	for _, f := range c.tree.files {
-		if f.facts != nil && f.facts.err == nil {
+		if f.facts != nil && f.facts.err == nil && !f.list {
 			c.report.Blobs++
 			c.report.Bytes += f.size
 		}

@@ -48,6 +48,8 @@ type file struct {
 	expects []expect
 	// wanted says that somebody names the file.
 	wanted bool
+	// list says that it is no blob but a list of images, as index.json is.
+	list bool
 	// needs are the images that do.
 	needs []string
 

@@ -75,7 +75,8 @@ type Report struct {
 	Format Format `json:"format"`
 	// Images are those that it names, in its order.
 	Images []Image `json:"images"`
-	// Blobs is how many files were hashed, Bytes their bytes.
+	// Blobs is how many were hashed, each file once, Bytes their bytes. Lists
+	// of images (index.json, manifest.json) are read, and do not count.
 	Blobs int   `json:"blobs"`
 	Bytes int64 `json:"bytes"`
 	// Problems are the first ones, at most MaxProblems; More is how many there

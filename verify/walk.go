@@ -71,6 +71,7 @@ func (c *checker) top(name string, most int64) (data []byte, f *file, found bool
 		return nil, nil, true
 	}
 	f.need("")
+	f.list = c.report.Format != Components
 	return c.document(f, most), f, true
 }
 
@@ -115,7 +116,7 @@ func (c *checker) walkIndex() bool {
 		}
 		r.node = c.visit(d, label(name, d), 0)
 		if r.node == nil {
-			r.node = &node{Descriptor: d, lacks: c.missing(d, label(name, d))}
+			r.node = &node{Descriptor: d, lacks: c.missing(d, noun(d.MediaType), label(name, d))}
 		}
 		c.roots = append(c.roots, r)
 		c.report.Images = append(c.report.Images, r.told(name))
@@ -152,12 +153,12 @@ func (n *node) platforms(list []string, left *int) []string {
 }
 
 // missing notes that a blob is not there, and says so.
-func (c *checker) missing(d image.Descriptor, needs string) string {
+func (c *checker) missing(d image.Descriptor, what, needs string) string {
 	if c.tree.cut != "" && c.tree.cut == blobName(d.Digest) {
 		return "it is cut off" // which was told
 	}
 	c.knownMissing[d.Digest.String()] = true
-	c.problem(Missing, d.Digest.String(), needs, "the %s (%d bytes) is not there", noun(d.MediaType), d.Size)
+	c.problem(Missing, d.Digest.String(), needs, "the %s (%d bytes) is not there", what, d.Size)
 	return fmt.Sprintf("%s is not there", d.Digest)
 }
 
@@ -302,7 +303,7 @@ func (c *checker) visitManifest(n *node, content image.Content, needs string) {
 	n.image = m.IsImage()
 	var diffIDs []digest.Digest
 	if n.config = c.tree.blobs[manifest.Config.Digest]; n.config == nil {
-		n.lacks = c.missing(manifest.Config, needs)
+		n.lacks = c.missing(manifest.Config, "config", needs)
 	} else {
 		n.config.need(needs)
 		c.checkSize(n.config, manifest.Config, needs)
@@ -327,7 +328,7 @@ func (c *checker) visitManifest(n *node, content image.Content, needs string) {
 		case c.manifestOnly:
 			c.lacksLayers = true
 		default:
-			n.lacks = c.missing(d, needs)
+			n.lacks = c.missing(d, "layer", needs)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package atomicfile
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,6 +51,29 @@ func TestWrite(t *testing.T) {
 		}
 		alone(t, dir, "a.json")
 	}
+}
+
+func TestWriteFunc(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	err := WriteFunc(path, func(w io.Writer) error {
+		_, err := io.WriteString(w, "content")
+		return err
+	})
+	if got := content(t, path); got != "content" || err != nil {
+		t.Errorf("%q is there, %v", got, err)
+	}
+	stop := errors.New("stop")
+	if err := WriteFunc(path, func(w io.Writer) error {
+		_, _ = io.WriteString(w, "half")
+		return stop
+	}); !errors.Is(err, stop) {
+		t.Errorf("the error is %v", err)
+	}
+	if got := content(t, path); got != "content" {
+		t.Errorf("%q is there after an error", got)
+	}
+	alone(t, dir, "a")
 }
 
 func TestPermissionsAreKept(t *testing.T) {

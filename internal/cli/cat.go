@@ -40,7 +40,7 @@ func newCat(s streams) *cobra.Command {
 		Long:              catLong,
 		Example:           catExample,
 		Annotations:       map[string]string{"footer": lookFooter + tempHelp},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args); err != nil {
 				return err
@@ -80,8 +80,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	}
 	opts.NoTOC = o.noTOC
 	if o.output == "" || o.output == stream {
-		out := forReader(s.out)
-		_, err = davit.Cat(ctx, o.targets[0].name, o.path, out, opts)
+		_, err = davit.Cat(ctx, o.targets[0].name, o.path, forReader(s.out), opts)
 		shown.Close()
 		return o.explained(ctx, err)
 	}
@@ -93,7 +92,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printLine(s.out, "%s\t%s", o.output, found.Path)
+	return printFile(s.out, o.output, clean(found.Path))
 }
 
 // savedFile is what --json prints.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -12,7 +11,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -197,58 +195,6 @@ func TestShellWord(t *testing.T) {
 		if got := shellWord(s); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}
-	}
-}
-
-// The verification at the end of davit demo finds every kind of wrong archive.
-func TestVerifyArchive(t *testing.T) {
-	const hello = "blobs/sha256/2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-	for _, test := range []struct {
-		name    string
-		entries map[string]string
-		cut     int // bytes missing at the end
-		right   bool
-	}{
-		{name: "right", entries: map[string]string{hello: "hello", "index.json": "{}"}, right: true},
-		{name: "another content", entries: map[string]string{hello: "hellO"}},
-		{name: "another size", entries: map[string]string{hello: "hello!"}},
-		{name: "no digest", entries: map[string]string{"blobs/sha256/2cf2": "hello"}},
-		{name: "no algorithm", entries: map[string]string{"blobs/md5/5d41402abc4b2a76b9719d911017c592": "hello"}},
-		{name: "no blobs", entries: map[string]string{"index.json": "{}"}},
-		{name: "cut", entries: map[string]string{hello: "hello"}, cut: 1024 + 510},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var b bytes.Buffer
-			w := tar.NewWriter(&b)
-			for name, body := range test.entries {
-				if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body))}); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.WriteString(w, body); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
-			path := filepath.Join(t.TempDir(), "a.tar")
-			if err := os.WriteFile(path, b.Bytes()[:b.Len()-test.cut], 0o666); err != nil {
-				t.Fatal(err)
-			}
-			blobs, size, err := verifyArchive(context.Background(), path)
-			if test.right != (err == nil) {
-				t.Fatalf("error %v", err)
-			}
-			if test.right && (blobs != 1 || size != 5) {
-				t.Errorf("%d blobs of %d bytes", blobs, size)
-			}
-			if err != nil && test.cut == 0 && !errors.Is(err, image.ErrVerification) {
-				t.Errorf("%v is no ErrVerification", err)
-			}
-		})
-	}
-	if _, _, err := verifyArchive(cancelledBy(nil), os.DevNull); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
 	}
 }
 

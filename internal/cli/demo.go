@@ -18,6 +18,7 @@ import (
 	"github.com/davit-cli/davit/internal/ui"
 	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
+	"github.com/davit-cli/davit/verify"
 )
 
 const demoLong = `See davit work, with no network and no Docker: a registry inside davit serves a
@@ -121,11 +122,14 @@ func (o *demoOptions) run(ctx context.Context, s streams) error {
 		shown.Close()
 		return explain(ctx, err, circumstances{registry: host, resumable: true})
 	}
-	blobs, size, err := verifyArchive(ctx, result.Path)
+	report, err := verify.Check(ctx, result.Path, verify.Options{})
 	if err != nil {
 		return err
 	}
-	note("verified: all %d blobs in %s (%s) have their digests", blobs, result.Path, ui.Size(size))
+	if !report.OK() {
+		return fmt.Errorf("verify %s: %w: %s", result.Path, image.ErrVerification, problemText(report.Problems[0]))
+	}
+	note("verified: all %d blobs in %s (%s) have their digests", report.Blobs, result.Path, ui.Size(report.Bytes))
 	shown.Close()
 	if err := printResult(s.out, result, o.display.json); err != nil {
 		return err

@@ -39,7 +39,7 @@ func newDiff(s streams) *cobra.Command {
 		Long:              diffLong,
 		Example:           diffExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.parse(cmd, args, 2); err != nil {
 				return err

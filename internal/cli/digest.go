@@ -27,7 +27,7 @@ func newDigest(s streams) *cobra.Command {
 		Long:              digestLong,
 		Example:           digestExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.parse(cmd, args, 1); err != nil {
 				return err

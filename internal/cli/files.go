@@ -41,7 +41,7 @@ func newFiles(s streams) *cobra.Command {
 		Long:              filesLong,
 		Example:           filesExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				o.path, args = args[1], args[:1]

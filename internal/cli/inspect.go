@@ -36,7 +36,7 @@ func newInspect(s streams) *cobra.Command {
 		Long:              inspectLong,
 		Example:           inspectExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.parse(cmd, args, 1); err != nil {
 				return err

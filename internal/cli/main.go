@@ -67,8 +67,8 @@ func newRoot(s streams) *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newPull(s),
-		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s),
-		newInspect(s), newFiles(s), newCat(s), newDiff(s),
+		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
+		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
 		newDemo(s), newCompletion(s), newMan(), newVersion(s),
 	)

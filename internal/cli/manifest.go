@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,7 +68,7 @@ func newDocument(s streams, o documentOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               o.kind + " IMAGE",
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args); err != nil {
 				return err
@@ -111,7 +113,7 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 	}
 	shown.Close()
 	if o.output != "" {
-		if err := atomicfile.Write(o.output, d.Bytes); err != nil {
+		if err := writeNew(o.output, d.Bytes); err != nil {
 			return explain(ctx, err, circumstances{})
 		}
 	}
@@ -119,11 +121,27 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return o.printJSON(s.out, d)
 	case o.output != "":
-		return printLine(s.out, "%s\t%s", o.output, d.Digest)
+		return printFile(s.out, o.output, d.Digest.String())
 	case o.pretty:
 		return printDocument(s.out, indented(d.Bytes))
 	}
 	return printDocument(s.out, d.Bytes)
+}
+
+// writeNew writes a file whole, and makes its parent directories.
+func writeNew(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return atomicfile.Write(path, content)
+}
+
+// printFile prints what was written: the path, a tab, and what it is.
+func printFile(w io.Writer, path, what string) error {
+	if _, err := fmt.Fprintf(toReader{w}, "%s\t%s\n", path, what); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	return nil
 }
 
 // indented is a JSON document as people read it, its fields in their order;

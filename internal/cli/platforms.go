@@ -35,7 +35,7 @@ func newPlatforms(s streams) *cobra.Command {
 		Long:              platformsLong,
 		Example:           platformsExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.parse(cmd, args, 1); err != nil {
 				return err
@@ -62,10 +62,15 @@ func runPlatforms(ctx context.Context, s streams, o *lookFlags) error {
 	if err := printPlatforms(s.out, platforms, o.display.json); err != nil {
 		return err
 	}
-	if err := missing(platforms, o.targets[0].onDisk()); err != nil {
+	t := o.targets[0]
+	switch err := missing(platforms, t.onDisk()); {
+	case err == nil:
+		return nil
+	case t.onDisk():
 		return o.explain(ctx, err)
+	default:
+		return explain(ctx, err, circumstances{registry: t.at.Reference.Registry, fetching: true})
 	}
-	return nil
 }
 
 // missing is why manifests could not be had. On disk not all need be there.

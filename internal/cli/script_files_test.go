@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,6 +90,26 @@ func tarlist(ts *testscript.TestScript, neg bool, args []string) {
 	for _, e := range readTar(ts, args[0]) {
 		_, _ = fmt.Fprintln(ts.Stdout(), e.header.Name)
 	}
+}
+
+// tardrop FILE NAME… writes a tar anew without those files. An archive without
+// index.json is read as docker save's.
+func tardrop(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: tardrop FILE NAME…")
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, e := range readTar(ts, args[0]) {
+		if slices.Contains(args[1:], e.header.Name) {
+			continue
+		}
+		ts.Check(w.WriteHeader(e.header))
+		_, err := w.Write(e.body)
+		ts.Check(err)
+	}
+	ts.Check(w.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o666))
 }
 
 // tarcat FILE NAME prints a file in a tar.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -25,7 +26,7 @@ const imageUsage = `usage:
 	image tree NAME REPOSITORY:TAG FILE,FILE… [WORD…]
 	                                          an image whose layers are described by files:
 	                                          a line "dir NAME", "file NAME TEXT", "link NAME TARGET",
-	                                          "symlink NAME TARGET", "device NAME" each
+	                                          "symlink NAME TARGET", "random NAME SIZE", "device NAME" each
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
 	image many NAME REPOSITORY:TAG N             an image with N layers
@@ -40,6 +41,7 @@ words:
 	seed=N           other layers than those of the same sizes
 	platform=P       (default linux on this machine's architecture)
 	zstd, plain      the layers' compression (default gzip)
+	estargz, zstdchunked   layers with a table of contents, in chunks of 64 KiB
 	docker           Docker's media types
 	label=KEY:VALUE  of the config
 	sha512           digests
@@ -133,7 +135,7 @@ func imageCommand(ts *testscript.TestScript, neg bool, args []string) {
 		unknown(ts, rest)
 		img.Layers = nil
 		for _, file := range strings.Split(args[1], ",") {
-			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: common.Compression})
+			img.Layers = append(img.Layers, registrytest.Layer{Files: describedFiles(ts, file), Compression: common.Compression, Chunked: common.Chunked})
 		}
 		first := &img.Layers[0]
 		first.URLs, first.MediaType, first.Absent = common.URLs, common.MediaType, common.Absent
@@ -218,6 +220,13 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 	if _, ok := take(rest, "plain"); ok {
 		compression = registrytest.None
 	}
+	var chunked registrytest.Chunked
+	if _, ok := take(rest, "estargz"); ok {
+		chunked = registrytest.EStargz
+	}
+	if _, ok := take(rest, "zstdchunked"); ok {
+		chunked = registrytest.ZstdChunked
+	}
 	seed := uint64(0)
 	if v, ok := take(rest, "seed"); ok {
 		seed = uint64(size(ts, v)) << 40
@@ -231,7 +240,7 @@ func imageOf(ts *testscript.TestScript, rest map[string]string) registrytest.Ima
 		for i := range max(1, size(ts, "0"+times)) {
 			n := size(ts, l) + 512*i
 			layer := registrytest.RandomLayer(seed+uint64(n), n)
-			layer.Compression = compression
+			layer.Compression, layer.Chunked = compression, chunked
 			img.Layers = append(img.Layers, layer)
 		}
 	}
@@ -270,6 +279,10 @@ func describedFiles(ts *testscript.TestScript, file string) []registrytest.File 
 			files = append(files, registrytest.Hardlink(name, value))
 		case "symlink":
 			files = append(files, registrytest.Symlink(name, value))
+		case "random":
+			size, err := strconv.Atoi(value)
+			ts.Check(err)
+			files = append(files, registrytest.File{Header: tar.Header{Name: name}, Body: registrytest.RandomBytes(1, size)})
 		case "device":
 			files = append(files, registrytest.File{Header: tar.Header{Name: name, Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}})
 		default:

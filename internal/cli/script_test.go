@@ -27,7 +27,7 @@ import (
 //	registry …     run registries with faults, and ask what they served (script_registry_test.go)
 //	proxy …        run proxies (script_proxy_test.go)
 //	image …        make images and push them (script_image_test.go)
-//	listdir, tarlist, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
+//	listdir, tarlist, tardrop, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"image":        imageCommand,
 			"listdir":      listdir,
 			"tarlist":      tarlist,
+			"tardrop":      tardrop,
 			"tarcat":       tarcat,
 			"tarverify":    tarverify,
 			"tartree":      tartree,
@@ -65,7 +66,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"davit": davitMain, "deaf": deafMain})
+	testscript.Main(m, map[string]func(){"davit": davitMain, "deaf": deafMain, "measured": measuredMain})
 }
 
 // davitMain is cmd/davit's main.

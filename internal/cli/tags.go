@@ -41,7 +41,7 @@ func newTags(s streams) *cobra.Command {
 		Long:              tagsLong,
 		Example:           tagsExample,
 		Annotations:       map[string]string{"footer": lookFooter},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: completeImages(&o.registry, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(cmd, args); err != nil {
 				return err

@@ -1,67 +1,144 @@
 package cli
 
 import (
-	"archive/tar"
 	"context"
-	_ "crypto/sha256" // go-digest takes the hashes that are linked in
-	_ "crypto/sha512"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/ui"
+	"github.com/davit-cli/davit/verify"
 )
 
-// verifyArchive reads an archive as a loader would and hashes every blob in it
-// against its name. It returns how many blobs there are, and their bytes. A
-// blob that is not what its name says is an image.ErrVerification.
-func verifyArchive(ctx context.Context, path string) (blobs int, size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, 0, fmt.Errorf("verify the archive: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	entries := tar.NewReader(f)
-	for ctx.Err() == nil {
-		header, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			if blobs == 0 {
-				return 0, 0, fmt.Errorf("verify %s: it holds no blobs: %w", path, image.ErrVerification)
-			}
-			return blobs, size, nil
-		}
-		if err != nil {
-			return 0, 0, fmt.Errorf("verify %s: %w", path, err)
-		}
-		name, ok := strings.CutPrefix(header.Name, "blobs/")
-		if !ok || header.Typeflag != tar.TypeReg {
-			continue
-		}
-		if err := verifyBlob(name, entries); err != nil {
-			return 0, 0, fmt.Errorf("verify %s: %w", path, err)
-		}
-		blobs++
-		size += header.Size
-	}
-	return 0, 0, context.Cause(ctx)
+const verifyLong = `Check an archive, an image layout or a directory of components, whoever wrote it:
+every blob is hashed again, sizes and diffIDs are compared, and nothing that is
+named may be missing. All that is wrong is listed. Then it is told which loaders
+would take it: Docker's classic store, containerd, podman.
+
+An archive may be a plain tar or a compressed one. An index may name platforms that
+are not there, as long as one of its images is there whole.`
+
+const verifyExample = `  davit verify alpine_latest.tar
+  davit verify layout --json | jq -r '.problems[].text'
+  docker save alpine -o alpine.tar && davit verify alpine.tar`
+
+type verifyOptions struct {
+	path    string
+	display displayFlags
 }
 
-// verifyBlob hashes r against name, which is algorithm/hex.
-func verifyBlob(name string, r io.Reader) error {
-	d := digest.Digest(strings.Replace(name, "/", ":", 1))
-	if err := d.Validate(); err != nil {
-		return fmt.Errorf("blob %q: %w: %w", name, err, image.ErrVerification)
+func newVerify(s streams) *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:         "verify FILE|DIR",
+		Short:       "Check an image on disk, blob for blob",
+		Long:        verifyLong,
+		Example:     verifyExample,
+		Annotations: map[string]string{"footer": exitCodesHelp + "\n\nEnvironment:" + tempHelp},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.validate(args); err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), s)
+		},
 	}
-	verifier := d.Verifier()
-	if _, err := io.Copy(verifier, r); err != nil {
-		return fmt.Errorf("read blob %s: %w", d, err)
+	cmd.Flags().SortFlags = false
+	o.display.add(cmd)
+	return cmd
+}
+
+func (o *verifyOptions) validate(args []string) error {
+	if len(args) != 1 || args[0] == "" {
+		return usagef("verify takes one file or directory, such as: davit verify alpine_latest.tar")
 	}
-	if !verifier.Verified() {
-		return fmt.Errorf("blob %s has another digest: %w", d, image.ErrVerification)
+	o.path = args[0]
+	if _, err := os.Stat(o.path); os.IsNotExist(err) {
+		return fmt.Errorf("verify %s: %w: there is no such file or directory", o.path, image.ErrNotFound)
 	}
-	return nil
+	return o.display.validate()
+}
+
+func (o *verifyOptions) run(ctx context.Context, s streams) error {
+	shown := o.display.open(s.err)
+	report, err := verify.Check(ctx, o.path, verify.Options{Events: shown.events})
+	shown.Close()
+	if err != nil {
+		return err
+	}
+	if o.display.json {
+		err = printJSON(s.out, report)
+	} else {
+		err = printReport(s.out, report, o.display.quiet)
+	}
+	if err == nil && !report.OK() {
+		return fmt.Errorf("%s: %w: %s", o.path, image.ErrVerification, countOf(len(report.Problems)+report.More, "problem"))
+	}
+	return err
+}
+
+// reportWriter prints what was found, for people.
+type reportWriter struct{ linesWriter }
+
+// printReport prints problems alone where quiet.
+func printReport(w io.Writer, r verify.Report, quiet bool) error {
+	p := &reportWriter{linesWriter{out: toReader{w}}}
+	if !quiet {
+		p.print("%s: %s, %s hashed\n", line(r.Path), formatText[r.Format], countOf(r.Blobs, "blob")+" ("+ui.Size(r.Bytes)+")")
+		for _, img := range r.Images {
+			p.print("  image  %s\n", imageText(img))
+		}
+	}
+	for _, problem := range r.Problems {
+		p.print("  FAULT  %s\n", problemText(problem))
+	}
+	if r.More > 0 {
+		p.print("  FAULT  and %s more\n", countOf(r.More, "problem"))
+	}
+	if quiet {
+		return p.result()
+	}
+	for _, note := range r.Notes {
+		p.print("  note   %s\n", line(note))
+	}
+	for _, l := range r.Loaders {
+		p.print("  %-6s %s\n", map[bool]string{true: "loads", false: "not"}[l.Takes], line(strings.TrimSuffix(l.Name+": "+l.Why, ": ")))
+	}
+	if r.OK() {
+		p.print("  ok     nothing is wrong\n")
+	}
+	return p.result()
+}
+
+var formatText = map[verify.Format]string{
+	verify.Archive: "an archive", verify.OCI: "an OCI image layout", verify.Components: "a directory of components",
+}
+
+func imageText(img verify.Image) string {
+	parts := []string{img.Name, strings.Join(img.Platforms, ", "), img.Digest.String()}
+	if img.Digest == "" {
+		parts[2] = img.ID.String()
+	}
+	return line(strings.Join(parts, "  "))
+}
+
+func problemText(p verify.Problem) string {
+	text := p.Text
+	if !strings.Contains(text, p.Subject) {
+		text = p.Subject + ": " + text
+	}
+	if p.For != "" {
+		text += " (of " + p.For + ")"
+	}
+	return line(text)
+}
+
+func countOf(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -34,6 +34,11 @@ type Layer struct {
 	Files       []File
 	Tar         []byte
 	Compression Compression
+	// Chunked makes it a layer with a table of contents, whatever Compression
+	// says, with annotations that tell where; 0 does not. ChunkSize is how many
+	// bytes of a file a chunk has at most, 0 for DefaultChunk.
+	Chunked   Chunked
+	ChunkSize int64
 	// MediaType is "" for the one that the compression and the image's
 	// format have.
 	MediaType   string
@@ -97,7 +102,16 @@ func (l Layer) build(docker bool, algorithm digest.Algorithm) (builtLayer, error
 		return builtLayer{}, fmt.Errorf("hash a layer: %w", err)
 	}
 	content := plain
-	if l.Compression != None {
+	var annotations map[string]string
+	switch {
+	case l.Chunked != 0:
+		l.Compression = map[Chunked]Compression{EStargz: Gzip, ZstdChunked: Zstd}[l.Chunked]
+		var blob []byte
+		if blob, diffID, annotations, err = l.buildChunked(io.NewSectionReader(plain, 0, size)); err != nil {
+			return builtLayer{}, fmt.Errorf("make a chunked layer: %w", err)
+		}
+		content, size = bytes.NewReader(blob), int64(len(blob))
+	case l.Compression != None:
 		compressed, err := l.compress(io.NewSectionReader(plain, 0, size))
 		if err != nil {
 			return builtLayer{}, fmt.Errorf("compress a layer: %w", err)
@@ -116,7 +130,7 @@ func (l Layer) build(docker bool, algorithm digest.Algorithm) (builtLayer, error
 			Digest:      served,
 			Size:        size,
 			URLs:        l.URLs,
-			Annotations: l.Annotations,
+			Annotations: l.annotated(annotations),
 		},
 		diffID:  diffID,
 		content: content,
