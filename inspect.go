@@ -140,7 +140,7 @@ func (l *look) resolveAny(ctx context.Context) (image.Image, error) {
 	first := *none.Available[0].Platform
 	l.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("it is not there for %s, this machine's platform; looking at %s",
 		image.FormatPlatform(none.Want), image.FormatPlatform(first))})
-	return l.resolveFor(ctx, image.Platforms{List: []image.Platform{first}})
+	return l.find.Image(ctx, image.Platforms{List: []image.Platform{first}})
 }
 
 // platforms are those of the image's index, as the index tells them.
@@ -148,7 +148,7 @@ func (l *look) platforms(ctx context.Context, img image.Image) ([]string, error)
 	if len(img.Indexes) == 0 {
 		return nil, nil
 	}
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return nil, err
 	}

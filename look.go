@@ -38,6 +38,7 @@ type look struct {
 	want     image.Platforms
 	sources  *sources
 	source   *documents
+	find     *image.Finder
 	store    image.Store // what the source reads, where it is on disk
 	stored   image.Stored
 	released bool
@@ -59,12 +60,17 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if err := l.openSource(); err != nil || l.store == nil {
-		return l, err
+	if err := l.openSource(); err != nil {
+		return nil, err
+	}
+	if l.store == nil {
+		l.find = image.NewFinder(l.source, l.at.Reference, l.opts.Events)
+		return l, nil
 	}
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		return nil, errors.Join(err, l.store.Close())
 	}
+	l.find = image.NewStoredFinder(l.source, l.stored, l.at.Path, l.opts.Events)
 	return l, nil
 }
 
@@ -73,8 +79,12 @@ func (l *look) openSource() error {
 	if l.at.Path == "" {
 		l.sources = newSources(l.opts.Registry, l.opts.Events)
 		source, err := l.sources.open(l.at.Reference)
+		if err != nil {
+			l.sources.close()
+			return err
+		}
 		l.source = newDocuments(source)
-		return err
+		return nil
 	}
 	store, err := openStore(l.at.Path)
 	if err != nil {
@@ -178,38 +188,28 @@ func storedNames(images []image.Stored, path string) string {
 	return strings.Join(names, ", ")
 }
 
-// resolve finds the image for the wanted platform. Of an image on disk that
-// has not got this machine's, it takes what is there.
+// resolve finds the image for the wanted platform, by the rules of here.
 func (l *look) resolve(ctx context.Context) (image.Image, error) {
-	img, err := l.resolveFor(ctx, l.want)
+	return here(ctx, l, l.find.Image)
+}
+
+// here finds something for the wanted platform. Of an image on disk that has
+// not got this machine's, it takes what is there.
+func here[T any](ctx context.Context, l *look, find func(context.Context, image.Platforms) (T, error)) (T, error) {
+	found, err := find(ctx, l.want)
 	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
-		return img, err
+		return found, err
 	}
 	if present, ok := l.present(ctx); ok {
-		return l.resolveFor(ctx, present)
+		return find(ctx, present)
 	}
-	return img, err
-}
-
-func (l *look) resolveFor(ctx context.Context, want image.Platforms) (image.Image, error) {
-	if l.store == nil {
-		return image.Resolve(ctx, l.source, l.at.Reference, want, l.opts.Events)
-	}
-	return image.ResolveStored(ctx, l.source, l.stored, l.at.Path, want, l.opts.Events)
-}
-
-// list finds the manifests of all platforms.
-func (l *look) list(ctx context.Context) (image.Listing, error) {
-	if l.store == nil {
-		return image.List(ctx, l.source, l.at.Reference, l.opts.Events)
-	}
-	return image.ListStored(ctx, l.source, l.stored, l.at.Path, l.opts.Events)
+	return found, err
 }
 
 // present is the first platform whose manifest a store has, though its index
 // may name others.
 func (l *look) present(ctx context.Context) (image.Platforms, bool) {
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return image.Platforms{}, false
 	}

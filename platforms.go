@@ -45,7 +45,7 @@ func ListPlatforms(ctx context.Context, name string, opts LookOptions) ([]Platfo
 		return nil, err
 	}
 	defer l.close()
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return nil, err
 	}
