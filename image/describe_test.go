@@ -17,7 +17,7 @@ type describing struct {
 
 func (m *describing) Describe(ctx context.Context, tagOrDigest string) (Descriptor, error) {
 	m.described = append(m.described, tagOrDigest)
-	c, err := m.memory.Manifest(ctx, tagOrDigest)
+	c, err := m.Manifest(ctx, tagOrDigest)
 	m.asked = nil
 	return c.Descriptor, err
 }
