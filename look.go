@@ -29,6 +29,8 @@ type LookOptions struct {
 	// Events receives progress, warnings and steps. May be nil. It is also
 	// used for Registry and Transfer where they have none.
 	Events image.EventFunc
+
+	sources *sources // of a command with several images; nil: each has its own
 }
 
 // look is one image that is looked at.
@@ -36,7 +38,7 @@ type look struct {
 	opts     LookOptions
 	at       Location
 	want     image.Platforms
-	sources  *sources
+	own      *sources // nil: none, or the options'
 	source   *documents
 	find     *image.Finder
 	store    image.Store // what the source reads, where it is on disk
@@ -74,13 +76,18 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	return l, nil
 }
 
-// openSource opens the source that the location names.
+// openSource opens the source that the location names. On error nothing stays
+// open.
 func (l *look) openSource() error {
 	if l.at.Path == "" {
-		l.sources = newSources(l.opts.Registry, l.opts.Events)
-		source, err := l.sources.open(l.at.Reference)
+		sources := l.opts.sources
+		if sources == nil {
+			sources = newSources(l.opts.Registry, l.opts.Events)
+			l.own = sources
+		}
+		source, err := sources.open(l.at.Reference)
 		if err != nil {
-			l.sources.close()
+			l.close()
 			return err
 		}
 		l.source = newDocuments(source)
@@ -113,8 +120,8 @@ func (l *look) close() {
 		return
 	}
 	l.released = true
-	if l.sources != nil {
-		l.sources.close()
+	if l.own != nil {
+		l.own.close()
 	}
 	if l.store != nil {
 		_ = l.store.Close()
