@@ -117,7 +117,7 @@ func (l Location) BlobDigest() digest.Digest {
 	if l.Path == "" {
 		return l.Reference.Digest
 	}
-	if d := digestOf(l.Image); image.CheckDigest(d) == nil {
+	if d := digest.Digest(l.Image); image.CheckDigest(d) == nil {
 		return d
 	}
 	return ""

@@ -123,8 +123,7 @@ func (s *side) manifest() image.Manifest { return s.image.Manifests[0] }
 
 func (s *side) about() DiffSide {
 	m := s.manifest()
-	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest}
-	about.Size, _ = sizes(m)
+	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest, Size: servedSize(m.Config.Descriptor, m.Layers)}
 	if s.stored.Made {
 		about.Manifest = ""
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -244,5 +242,3 @@ func (l *look) item(layer image.Descriptor) transfer.Item {
 	source, mirrors := layerSources(l.source.Source)
 	return transfer.Item{Blob: layer, Source: source, Mirrors: mirrors}
 }
-
-func digestOf(s string) digest.Digest { return digest.Digest(s) }
