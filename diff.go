@@ -69,21 +69,36 @@ type ConfigChange struct {
 // Errors are those of ListFiles.
 func Diff(ctx context.Context, a, b string, opts DiffOptions) (Difference, error) {
 	opts.LookOptions = opts.withDefaults()
-	left, err := openSide(ctx, a, opts)
+	opts.sources = newSources(opts.Registry, opts.Events)
+	defer opts.sources.close()
+	left, err := openLook(ctx, a, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
 	defer left.close()
-	right, err := openSide(ctx, b, opts)
+	right, err := openLook(ctx, b, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
 	defer right.close()
+	return diff(ctx, left, right, opts.NoFiles)
+}
+
+// diff compares what two looks find.
+func diff(ctx context.Context, a, b *look, noFiles bool) (Difference, error) {
+	left, err := a.side(ctx)
+	if err != nil {
+		return Difference{}, err
+	}
+	right, err := b.side(ctx)
+	if err != nil {
+		return Difference{}, err
+	}
 	d := Difference{A: left.about(), B: right.about(), Same: left.manifest().Digest == right.manifest().Digest}
 	d.Shared, d.OnlyA, d.OnlyB = diffLayers(left.manifest(), right.manifest())
 	d.Fetch = toFetch(left.manifest(), right.manifest())
 	d.Config = diffConfigs(left.manifest(), right.manifest())
-	if opts.NoFiles {
+	if noFiles {
 		return d, nil
 	}
 	d.Files, err = diffFiles(ctx, left, right)
@@ -96,14 +111,9 @@ type side struct {
 	image image.Image
 }
 
-func openSide(ctx context.Context, name string, opts DiffOptions) (*side, error) {
-	l, err := openLook(ctx, name, opts.LookOptions)
-	if err != nil {
-		return nil, err
-	}
+func (l *look) side(ctx context.Context) (*side, error) {
 	img, err := l.resolve(ctx)
 	if err != nil {
-		l.close()
 		return nil, err
 	}
 	return &side{l, img}, nil
@@ -113,8 +123,7 @@ func (s *side) manifest() image.Manifest { return s.image.Manifests[0] }
 
 func (s *side) about() DiffSide {
 	m := s.manifest()
-	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest}
-	about.Size, _ = sizes(m)
+	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest, Size: servedSize(m.Config.Descriptor, m.Layers)}
 	if s.stored.Made {
 		about.Manifest = ""
 	}

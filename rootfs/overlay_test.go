@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/davit-cli/davit/image"
 )
@@ -114,6 +115,26 @@ func TestEntriesUnder(t *testing.T) {
 	}
 	if _, err := v.EntriesUnder("gone"); !errors.Is(err, image.ErrNotFound) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A name that a file has besides its first is a file among Names, and all come in
+// the order of Entries.
+func TestNames(t *testing.T) {
+	v := overlaid(t, layersOf(t, lookupLayers()...))
+	var entries, names []string
+	for e := range v.Entries() {
+		entries = append(entries, e.Path)
+	}
+	for e := range v.Names() {
+		names = append(names, e.Path)
+		want, err := v.Lookup(e.Path, false)
+		if diff := cmp.Diff(want, e, cmpopts.IgnoreUnexported(Entry{})); diff != "" || err != nil {
+			t.Errorf("%s: %v (-Lookup +Names):\n%s", e.Path, err, diff)
+		}
+	}
+	if diff := cmp.Diff(entries, names); diff != "" {
+		t.Errorf("names (-entries +names):\n%s", diff)
 	}
 }
 
