@@ -19,13 +19,13 @@ func TestDiffConfigs(t *testing.T) {
 		a, b string
 		want []ConfigChange
 	}{
-		"healthcheck":      {`{}`, `{"Healthcheck":{"Test":["CMD","x"],"Interval":30000000000}}`, []ConfigChange{{Field: "healthcheck", B: `{"Interval":30000000000,"Test":["CMD","x"]}`}}},
-		"onbuild":          {`{"OnBuild":["RUN a"]}`, `{"OnBuild":["RUN b"]}`, []ConfigChange{{Field: "onbuild", A: `["RUN a"]`, B: `["RUN b"]`}}},
-		"an own field":     {`{"X":1}`, `{}`, []ConfigChange{{Field: "x", A: "1"}}},
-		"an empty env":     {`{}`, `{"Env":["A="]}`, []ConfigChange{{Field: "env A", B: `""`}}},
-		"env of quotes":    {`{"Env":["A="]}`, `{"Env":["A=\"\""]}`, []ConfigChange{{Field: "env A", A: `""`, B: `"\"\""`}}},
-		"an env twice":     {`{"Env":["A=1","A=2"]}`, `{"Env":["A=3","A=2"]}`, []ConfigChange{{Field: "env A", A: `"1" "2"`, B: `"3" "2"`}}},
-		"an empty label":   {`{"Labels":{"l":""}}`, `{}`, []ConfigChange{{Field: "label l", A: `""`}}},
+		"healthcheck":    {`{}`, `{"Healthcheck":{"Test":["CMD","x"],"Interval":30000000000}}`, []ConfigChange{{Field: "healthcheck", B: `{"Interval":30000000000,"Test":["CMD","x"]}`}}},
+		"onbuild":        {`{"OnBuild":["RUN a"]}`, `{"OnBuild":["RUN b"]}`, []ConfigChange{{Field: "onbuild", A: `["RUN a"]`, B: `["RUN b"]`}}},
+		"an own field":   {`{"X":1}`, `{}`, []ConfigChange{{Field: "x", A: "1"}}},
+		"an empty env":   {`{}`, `{"Env":["A="]}`, []ConfigChange{{Field: "env A", B: `""`}}},
+		"env of quotes":  {`{"Env":["A="]}`, `{"Env":["A=\"\""]}`, []ConfigChange{{Field: "env A", A: `""`, B: `"\"\""`}}},
+		"an env twice":   {`{"Env":["A=1","A=2"]}`, `{"Env":["A=3","A=2"]}`, []ConfigChange{{Field: "env A", A: `"1" "2"`, B: `"3" "2"`}}},
+		"an empty label": {`{"Labels":{"l":""}}`, `{}`, []ConfigChange{{Field: "label l", A: `""`}}},
 		"in disguise": {`{"Cmd":["a"],"command":"[\"b\"]"}`, `{"Cmd":["b"]}`, []ConfigChange{
 			{Field: "command", A: `["a"]`, B: `["b"]`}, {Field: "config command", A: `"[\"b\"]"`},
 		}},
