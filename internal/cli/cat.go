@@ -92,7 +92,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printFile(s.out, o.output, clean(found.Path))
+	return printFile(s.out, o.output, oneLine(found.Path))
 }
 
 // savedFile is what --json prints.

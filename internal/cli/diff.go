@@ -138,7 +138,7 @@ func (p *differenceWriter) files(changes []davit.FileChange) {
 	}
 	p.print("\nFiles       %d added, %d changed, %d removed\n", count[davit.Added], count[davit.Changed], count[davit.Removed])
 	for _, c := range changes {
-		switch path := clean(c.Path); c.Change {
+		switch path := oneLine(c.Path); c.Change {
 		case davit.Added:
 			p.print("  + %s  (%s)\n", path, ui.Size(c.SizeB))
 		case davit.Removed:
