@@ -26,6 +26,8 @@ type FileChange struct {
 	Path string `json:"path"`
 	// Change is Added, Changed or Removed.
 	Change string `json:"change"`
+	// Type is B's; of what was removed A's.
+	Type FileType `json:"type"`
 	// What changed: type, content, mode, owner, target, device, xattrs.
 	What []string `json:"what,omitempty"`
 	// SizeA and SizeB are those of the content, in bytes.
@@ -52,14 +54,14 @@ func diffFiles(ctx context.Context, a, b *side) ([]FileChange, error) {
 	for path, file := range left {
 		other, there := right[path]
 		if !there {
-			changes = append(changes, FileChange{Path: path, Change: Removed, SizeA: file.Size})
+			changes = append(changes, FileChange{Path: path, Change: Removed, Type: fileTypes[file.Type], SizeA: file.Size})
 		} else if what := file.changes(other); len(what) > 0 {
-			changes = append(changes, FileChange{Path: path, Change: Changed, What: what, SizeA: file.Size, SizeB: other.Size})
+			changes = append(changes, FileChange{Path: path, Change: Changed, Type: fileTypes[other.Type], What: what, SizeA: file.Size, SizeB: other.Size})
 		}
 	}
 	for path, file := range right {
 		if _, there := left[path]; !there {
-			changes = append(changes, FileChange{Path: path, Change: Added, SizeB: file.Size})
+			changes = append(changes, FileChange{Path: path, Change: Added, Type: fileTypes[file.Type], SizeB: file.Size})
 		}
 	}
 	slices.SortFunc(changes, func(x, y FileChange) int { return cmp.Compare(x.Path, y.Path) })

@@ -29,7 +29,12 @@ func openStore(path string) (image.Store, error) {
 	case exists(filepath.Join(path, ocispec.ImageLayoutFile)):
 		return opened(layout.Open(path))
 	}
-	return opened(components.Open(path))
+	store, err := components.Open(path)
+	if errors.Is(err, components.ErrNoComponents) {
+		err = fmt.Errorf("open %s: %w, and is no image layout either: it has none of oci-layout, manifest_list.json, image_manifest.json",
+			path, components.ErrNoComponents)
+	}
+	return opened(store, err)
 }
 
 // opened is a store, or nil where there is an error.

@@ -37,6 +37,9 @@ func openTar(path string) (*tarFile, error) {
 		return nil, fmt.Errorf("%w: it is empty", image.ErrVerification)
 	}
 	f, err := os.Open(path)
+	if ofPath, ok := errors.AsType[*fs.PathError](err); ok {
+		err = ofPath.Err // the caller names the path
+	}
 	if err != nil {
 		return nil, err
 	}
