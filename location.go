@@ -67,7 +67,7 @@ func noImageFile(s string) error {
 	switch path := splitPath(s).Path; {
 	case !strings.Contains(s, "://") && exists(path):
 		return fmt.Errorf("%w: %q is no image's name; if the file of that name is meant, write %q", ref.ErrInvalid, s, "./"+s)
-	case isArchiveName(path):
+	case IsArchiveName(path):
 		return fmt.Errorf("%w: %q is no image's name, and there is no such file", ref.ErrInvalid, s)
 	}
 	return nil
@@ -136,10 +136,12 @@ func exists(path string) bool {
 // isArchive says whether a file is there that is called like an archive.
 func isArchive(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && isArchiveName(path)
+	return err == nil && info.Mode().IsRegular() && IsArchiveName(path)
 }
 
-func isArchiveName(path string) bool {
+// IsArchiveName says whether a file is called like an archive: ParseLocation
+// takes one that is there for a path.
+func IsArchiveName(path string) bool {
 	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
 		return strings.HasSuffix(strings.ToLower(path), end)
 	})

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -194,23 +193,28 @@ func (f *lookFlags) explain(ctx context.Context, err error) error {
 		return failure{err: err, hint: "davit inspect tells what is in it, and davit blob writes its layers one by one"}
 	}
 	references := f.references()
-	if len(references) == 0 {
-		return explainDisk(ctx, err, f.targets)
-	}
-	c := circumstances{}
+	c := circumstances{disk: f.disk()}
 	if hosts := registries(references); len(hosts) == 1 {
 		c.registry = hosts[0]
 	}
-	return explain(ctx, err, c)
-}
-
-// explainDisk is explain where no registry was asked: what is wrong is a
-// file's.
-func explainDisk(ctx context.Context, err error, targets []target) error {
-	if interruption(ctx, err) == nil && errors.Is(err, image.ErrVerification) && len(targets) == 1 {
-		return failure{err: err, hint: fmt.Sprintf("davit verify %s tells all that is wrong there", shellWord(targets[0].at.Path))}
+	if len(references) > 0 {
+		return explain(ctx, err, c)
+	}
+	// No registry was asked: what is wrong is a file's.
+	if known := hintStore(err, c); known != "" && len(f.targets) == 1 && interruption(ctx, err) == nil {
+		return failure{err: err, hint: known}
 	}
 	return err
+}
+
+// disk is the path of the first image on disk; empty where there is none.
+func (f *lookFlags) disk() string {
+	for _, t := range f.targets {
+		if t.onDisk() {
+			return t.at.Path
+		}
+	}
+	return ""
 }
 
 // lookFooter is what these commands say below their flags.
