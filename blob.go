@@ -83,7 +83,9 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return result, b.stream(ctx)
 	case part == nil:
 		return result, b.file(ctx)
-	case part.From < 0 || part.From >= size || part.To >= 0 && part.To < part.From:
+	case part.From >= size:
+		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and none from %d on", d, size, part.From)
+	case part.From < 0 || part.To >= 0 && part.To < part.From:
 		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and no range %s of them", d, size, part)
 	}
 	end := size

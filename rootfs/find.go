@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"strings"
 )
@@ -41,12 +42,21 @@ func Find(ctx context.Context, n int, open func(ctx context.Context, layer int) 
 	f := newFinder(n, open)
 	e, err := f.find(ctx, path)
 	if err == nil && e.Type != tar.TypeReg {
-		err = fmt.Errorf("%q is %s", short(path), kindName(e.Type))
+		err = noFile(path, e)
 	}
 	if err != nil {
 		return Found{}, fmt.Errorf("find %q: %w", short(path), err)
 	}
 	return Found{Entry: e, Opened: f.opened}, nil
+}
+
+// noFile says what is at a path in place of a regular file.
+func noFile(asked string, e Entry) error {
+	found := path.Join("/", e.Path)
+	if path.Join("/", asked) == found {
+		return fmt.Errorf("it is %s", kindName(e.Type))
+	}
+	return fmt.Errorf("it leads to %q, %s", short(found), kindName(e.Type))
 }
 
 func kindName(kind byte) string {

@@ -23,6 +23,17 @@ func line(s string) string { return strings.Join(strings.Fields(clean(s)), " ") 
 // have newlines, must not make lines of its own in a result.
 func oneLine(s string) string { return strings.ReplaceAll(clean(s), "\n", " ") }
 
+// columns are words side by side, without the empty ones.
+func columns(words ...string) string {
+	shown := words[:0:0]
+	for _, word := range words {
+		if word = line(word); word != "" {
+			shown = append(shown, word)
+		}
+	}
+	return strings.Join(shown, "  ")
+}
+
 // text is what an error says, in one line; only a list, of platforms, of
 // conflicts or of images that failed, stands on lines of its own.
 func text(err error) string {
