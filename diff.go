@@ -97,7 +97,7 @@ type side struct {
 }
 
 func openSide(ctx context.Context, name string, opts DiffOptions) (*side, error) {
-	l, err := openLook(name, opts.LookOptions)
+	l, err := openLook(ctx, name, opts.LookOptions)
 	if err != nil {
 		return nil, err
 	}

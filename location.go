@@ -120,7 +120,13 @@ func exists(path string) bool {
 // isArchive says whether a file is there that is called like an archive.
 func isArchive(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
+	return err == nil && info.Mode().IsRegular() && IsArchiveName(path)
+}
+
+// IsArchiveName says whether a file is called like an archive: ParseLocation
+// takes one that is there for a path.
+func IsArchiveName(path string) bool {
+	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
 		return strings.HasSuffix(strings.ToLower(path), end)
 	})
 }

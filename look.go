@@ -45,7 +45,7 @@ type look struct {
 
 // openLook opens where an image is, as ParseLocation reads it. For a registry
 // it sends nothing. The caller ends with close.
-func openLook(name string, opts LookOptions) (*look, error) {
+func openLook(ctx context.Context, name string, opts LookOptions) (*look, error) {
 	l := &look{opts: opts.withDefaults()}
 	var err error
 	if opts.Platform != "" {
@@ -59,7 +59,7 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if err := l.openSource(); err != nil || l.store == nil {
+	if err := l.openSource(ctx); err != nil || l.store == nil {
 		return l, err
 	}
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
@@ -69,14 +69,14 @@ func openLook(name string, opts LookOptions) (*look, error) {
 }
 
 // openSource opens the source that the location names.
-func (l *look) openSource() error {
+func (l *look) openSource(ctx context.Context) error {
 	if l.at.Path == "" {
 		l.sources = newSources(l.opts.Registry, l.opts.Events)
 		source, err := l.sources.open(l.at.Reference)
 		l.source = newDocuments(source)
 		return err
 	}
-	store, err := openStore(l.at.Path)
+	store, err := openStore(ctx, l.at.Path, l.opts.Events)
 	if err != nil {
 		return err
 	}

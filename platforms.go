@@ -40,7 +40,7 @@ type PlatformResult struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func ListPlatforms(ctx context.Context, name string, opts LookOptions) ([]PlatformResult, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -145,5 +145,5 @@ func (o *blobOptions) explainBlob(ctx context.Context, err error, fetching bool)
 	case interruption(ctx, err) == nil && errors.Is(err, image.ErrNotFound) && !fetching && at.Path == "":
 		return failure{err: err, hint: fmt.Sprintf("check the digest: davit manifest %s tells those of an image's blobs; a repository has those of its own images alone", shellWord(at.Reference.Name()))}
 	}
-	return explain(ctx, err, circumstances{registry: at.Reference.Registry, resumable: o.output != "" && o.parsed == nil, fetching: fetching})
+	return explain(ctx, err, circumstances{registry: at.Reference.Registry, disk: at.Path, resumable: o.output != "" && o.parsed == nil, fetching: fetching})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -106,9 +107,6 @@ func listTags(ctx context.Context, flags *registryFlags, name string, fn func(ta
 	return err
 }
 
-// archiveEnds are what archives' names end with.
-var archiveEnds = []string{".tar", ".tar.gz", ".tgz", ".tar.zst"}
-
 // completePaths are the archives and directories that begin as typed,
 // directories with a slash behind them. descend says that they are directories
 // alone: there is more to type.
@@ -130,15 +128,10 @@ func completePaths(typed string) (paths []string, descend bool) {
 		case err != nil:
 		case info.IsDir():
 			paths = append(paths, dir+name+"/")
-		case info.Mode().IsRegular() && isArchive(name):
+		case info.Mode().IsRegular() && davit.IsArchiveName(name):
 			paths = append(paths, dir+name)
 			descend = false
 		}
 	}
 	return paths, descend
-}
-
-// isArchive says whether a file is one by its name.
-func isArchive(name string) bool {
-	return slices.ContainsFunc(archiveEnds, func(end string) bool { return strings.HasSuffix(strings.ToLower(name), end) })
 }

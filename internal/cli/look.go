@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -178,23 +176,28 @@ func (f *lookFlags) open(ctx context.Context, s streams) (davit.LookOptions, dis
 // explain adds to err what a person can do about it.
 func (f *lookFlags) explain(ctx context.Context, err error) error {
 	references := f.references()
-	if len(references) == 0 {
-		return explainDisk(ctx, err, f.targets)
-	}
-	c := circumstances{}
+	c := circumstances{disk: f.disk()}
 	if hosts := registries(references); len(hosts) == 1 {
 		c.registry = hosts[0]
 	}
-	return explain(ctx, err, c)
-}
-
-// explainDisk is explain where no registry was asked: what is wrong is a
-// file's.
-func explainDisk(ctx context.Context, err error, targets []target) error {
-	if interruption(ctx, err) == nil && errors.Is(err, image.ErrVerification) && len(targets) == 1 {
-		return failure{err: err, hint: fmt.Sprintf("davit verify %s tells all that is wrong there", shellWord(targets[0].at.Path))}
+	if len(references) > 0 {
+		return explain(ctx, err, c)
+	}
+	// No registry was asked: what is wrong is a file's.
+	if known := hintStore(err, c); known != "" && len(f.targets) == 1 && interruption(ctx, err) == nil {
+		return failure{err: err, hint: known}
 	}
 	return err
+}
+
+// disk is the path of the first image on disk; empty where there is none.
+func (f *lookFlags) disk() string {
+	for _, t := range f.targets {
+		if t.onDisk() {
+			return t.at.Path
+		}
+	}
+	return ""
 }
 
 // lookFooter is what these commands say below their flags.
