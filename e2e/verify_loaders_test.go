@@ -176,7 +176,7 @@ func oddArchives(t testing.TB) (odd []written) {
 	for _, w := range writtenByAll(t) {
 		from[w.what] = w
 	}
-	make := func(what, of string, change func([]entry) []entry) {
+	odds := func(what, of string, change func([]entry) []entry) {
 		w := from[of]
 		if w.path == "" {
 			t.Fatalf("nothing is called %q: %q", of, slices.Sorted(maps.Keys(from)))
@@ -185,42 +185,42 @@ func oddArchives(t testing.TB) (odd []written) {
 	}
 	for _, f := range faults {
 		for _, of := range []string{"davit archive", "classic Docker save", "skopeo oci-archive skopeo-oci.tar"} {
-			make("with "+f.what, of, func(entries []entry) []entry {
+			odds("with "+f.what, of, func(entries []entry) []entry {
 				spoiled, _ := f.spoil(t, entries)
 				return spoiled
 			})
 		}
 	}
-	make("without manifest.json", "davit archive", lacking("manifest.json"))
-	make("without index.json", "davit archive", lacking("index.json"))
-	make("without oci-layout", "davit archive", lacking("oci-layout"))
-	make("without oci-layout and index.json", "davit archive", lacking("oci-layout", "index.json"))
-	make("without manifest.json", "classic Docker save", lacking("manifest.json"))
-	make("without names", "davit archive", func(entries []entry) []entry { return nameless(t, renamed(t, entries)) })
-	make("without names", "classic Docker save", func(entries []entry) []entry { return renamed(t, entries) })
-	make("without names", "skopeo oci-archive skopeo-oci.tar", func(entries []entry) []entry { return nameless(t, entries) })
+	odds("without manifest.json", "davit archive", lacking("manifest.json"))
+	odds("without index.json", "davit archive", lacking("index.json"))
+	odds("without oci-layout", "davit archive", lacking("oci-layout"))
+	odds("without oci-layout and index.json", "davit archive", lacking("oci-layout", "index.json"))
+	odds("without manifest.json", "classic Docker save", lacking("manifest.json"))
+	odds("without names", "davit archive", func(entries []entry) []entry { return nameless(t, renamed(t, entries)) })
+	odds("without names", "classic Docker save", func(entries []entry) []entry { return renamed(t, entries) })
+	odds("without names", "skopeo oci-archive skopeo-oci.tar", func(entries []entry) []entry { return nameless(t, entries) })
 	const some = "sha256:5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c"
 	for _, tag := range []string{
 		"davit/greeting@" + some, "davit/greeting:1@" + some, "davit/greeting:" + some, "davit/greeting", "Davit/Greeting:1", "", "davit/greeting:1:2", some[7:],
 		"UPPER.example:5000/greeting:1", "greeting:1",
 	} {
-		make(fmt.Sprintf("called %q", tag), "davit archive", func(entries []entry) []entry { return renamed(t, entries, tag) })
+		odds(fmt.Sprintf("called %q", tag), "davit archive", func(entries []entry) []entry { return renamed(t, entries, tag) })
 		if strings.Contains(tag, "@") {
-			make(fmt.Sprintf("called %q", tag), "classic Docker save", func(entries []entry) []entry { return renamed(t, entries, tag) })
+			odds(fmt.Sprintf("called %q", tag), "classic Docker save", func(entries []entry) []entry { return renamed(t, entries, tag) })
 		}
 	}
-	make("with names below ./", "davit archive", dotted)
-	make("with names below ./", "classic Docker save", dotted)
-	make("with names below ./", "skopeo oci-archive skopeo-oci.tar", dotted)
-	make("with an empty manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[]") })
-	make("with a broken manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[{") })
-	make("with an empty index.json", "davit archive", func(entries []entry) []entry {
+	odds("with names below ./", "davit archive", dotted)
+	odds("with names below ./", "classic Docker save", dotted)
+	odds("with names below ./", "skopeo oci-archive skopeo-oci.tar", dotted)
+	odds("with an empty manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[]") })
+	odds("with a broken manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[{") })
+	odds("with an empty index.json", "davit archive", func(entries []entry) []entry {
 		return replaced(entries, "index.json", `{"schemaVersion":2,"manifests":[]}`)
 	})
-	make("with a version of the layout that is to come", "davit archive", func(entries []entry) []entry {
+	odds("with a version of the layout that is to come", "davit archive", func(entries []entry) []entry {
 		return replaced(entries, "oci-layout", `{"imageLayoutVersion":"2.0.0"}`)
 	})
-	make("with the files in another order", "davit archive", func(entries []entry) []entry {
+	odds("with the files in another order", "davit archive", func(entries []entry) []entry {
 		slices.Reverse(entries)
 		return entries
 	})
