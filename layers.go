@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -29,6 +30,7 @@ type layers struct {
 	// read after their names.
 	keep bool
 
+	budget *toc.Budget                      // of all tables
 	tables map[digest.Digest]*toc.Table     // of layers that were listed by them
 	kept   map[digest.Digest]*tempfile.File // whole layers
 }
@@ -38,7 +40,7 @@ func (l *look) layers(img image.Image) (*layers, error) {
 	if !m.IsImage() {
 		return nil, ErrNoFileSystem
 	}
-	return &layers{look: l, layers: m.Layers, tables: map[digest.Digest]*toc.Table{}, kept: map[digest.Digest]*tempfile.File{}}, nil
+	return &layers{look: l, layers: m.Layers, budget: toc.NewBudget(maxTables), tables: map[digest.Digest]*toc.Table{}, kept: map[digest.Digest]*tempfile.File{}}, nil
 }
 
 // release removes what was kept.
@@ -63,6 +65,10 @@ func (v *layers) view(ctx context.Context, known map[digest.Digest]*rootfs.Listi
 	}
 	return rootfs.Overlay(ctx, listings, rootfs.OverlayOptions{})
 }
+
+// maxTables is the memory in bytes that the tables of contents of an image may
+// take. Layers beyond it are read whole.
+const maxTables = 1 << 30
 
 // tableJobs is how many tables of contents are read at once.
 const tableJobs = 8
@@ -94,8 +100,21 @@ func (v *layers) listTables(ctx context.Context, known map[digest.Digest]*rootfs
 			return err
 		}
 		known[layer.Digest] = listing
+		if err := v.fit(known); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// fit says whether what is known of the layers so far is not too much for one
+// image: before all of it is in memory.
+func (v *layers) fit(known map[digest.Digest]*rootfs.Listing) error {
+	var listings []*rootfs.Listing
+	for _, layer := range v.layers {
+		listings = append(listings, known[layer.Digest])
+	}
+	return rootfs.Fit(listings, rootfs.OverlayOptions{})
 }
 
 // table reads a layer's table of contents, where it has one that is to be used.
@@ -106,7 +125,7 @@ func (v *layers) table(ctx context.Context, layer image.Descriptor) (*toc.Table,
 	item := v.item(layer)
 	table, err := toc.Open(ctx, layer, func(ctx context.Context, off, n int64, w io.Writer) error {
 		return transfer.Section(ctx, item, off, n, w, v.opts.Transfer)
-	})
+	}, v.budget)
 	var none *image.NoRangeError
 	switch {
 	case errors.As(err, &none):
@@ -164,18 +183,18 @@ func (v *layers) listWhole(ctx context.Context, known map[digest.Digest]*rootfs.
 	if len(todo) == 0 {
 		return nil
 	}
-	read := map[digest.Digest]*rootfs.Listing{}
+	read := maps.Clone(known)
 	_, err := transfer.Stream(ctx, todo, v.opts.Transfer, func(i int, blob io.Reader) (err error) {
 		layer := todo[i].Blob.Digest
-		read[layer], err = v.listBlob(ctx, layer, blob)
-		return err
+		if read[layer], err = v.listBlob(ctx, layer, blob); err != nil {
+			return err
+		}
+		return v.fit(read)
 	})
 	if err != nil {
 		return err
 	}
-	for layer, listing := range read {
-		known[layer] = listing
-	}
+	maps.Copy(known, read)
 	return nil
 }
 

@@ -107,6 +107,9 @@ func (f *finder) listing(ctx context.Context, layer int) (*Listing, error) {
 		}
 		f.listings[layer] = l
 		f.opened++
+		if err := Fit(f.listings, OverlayOptions{}); err != nil {
+			return nil, err
+		}
 	}
 	return f.listings[layer], nil
 }
