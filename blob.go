@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -121,7 +119,7 @@ func (l Location) BlobDigest() digest.Digest {
 	if l.Path == "" {
 		return l.Reference.Digest
 	}
-	if d := digestOf(l.Image); image.CheckDigest(d) == nil {
+	if d := digest.Digest(l.Image); image.CheckDigest(d) == nil {
 		return d
 	}
 	return ""
@@ -145,7 +143,7 @@ func (b *blobOutput) stream(ctx context.Context) error {
 
 // file writes the blob beside its place, and gives it its name in the end.
 func (b *blobOutput) file(ctx context.Context) (err error) {
-	path, err := outputFile(b.opts.Output)
+	path, err := atomicfile.Target(b.opts.Output)
 	if err != nil {
 		return err
 	}
@@ -167,14 +165,7 @@ func (b *blobOutput) part(ctx context.Context, from, end int64) error {
 	if b.opts.Stream != nil {
 		return b.section(ctx, from, end, b.opts.Stream)
 	}
-	path, err := outputFile(b.opts.Output)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return atomicfile.WriteFunc(path, func(w io.Writer) error { return b.section(ctx, from, end, w) })
+	return atomicfile.WriteOutput(b.opts.Output, func(w io.Writer) error { return b.section(ctx, from, end, w) })
 }
 
 // section writes the bytes [from, end), by way of all that stand before them

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -33,7 +35,7 @@ func (l Location) String() string {
 		return l.Reference.String()
 	case l.Image == "":
 		return l.Path
-	case strings.Contains(l.Image, ":") && ref.CheckDigest(digestOf(l.Image)) == nil:
+	case strings.Contains(l.Image, ":") && ref.CheckDigest(digest.Digest(l.Image)) == nil:
 		return l.Path + "@" + l.Image
 	}
 	return l.Path + ":" + l.Image

@@ -72,6 +72,15 @@ func (v *View) overlay(ctx context.Context, listings []*Listing, limits Limits) 
 // Entries gives all entries, in the order of Tree.Entries.
 func (v *View) Entries() iter.Seq[Entry] { return v.tree.Entries() }
 
+// Names gives all entries, in the order of Entries, but as Lookup tells of them:
+// a file with several names by each.
+func (v *View) Names() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		w := walker{Tree: &v.tree}
+		w.all(yield)
+	}
+}
+
 // EntriesUnder gives the entry at a path if it is no directory, or else the
 // directory and all below it, as Entries would if that were all: of a file
 // with several names there, the first is the file and the others are links.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -141,7 +142,7 @@ func (p *differenceWriter) files(changes []davit.FileChange) {
 	}
 	p.print("\nFiles       %d added, %d changed, %d removed\n", count[davit.Added], count[davit.Changed], count[davit.Removed])
 	for _, c := range changes {
-		switch path := clean(fileName(davit.File{Path: c.Path, Type: c.Type})); c.Change {
+		switch path := oneLine(fileName(davit.File{Path: c.Path, Type: c.Type})); c.Change {
 		case davit.Added:
 			p.print("  + %s%s\n", path, sizeText(c.Type, c.SizeB))
 		case davit.Removed:
@@ -163,7 +164,7 @@ func sizeText(kind davit.FileType, size int64) string {
 // changedText tells what of a file changed, and its size where that did.
 func changedText(c davit.FileChange) string {
 	text := strings.Join(c.What, ", ")
-	if c.SizeA != c.SizeB {
+	if c.SizeA != c.SizeB && slices.Contains(c.What, "content") {
 		text += ": " + ui.Size(c.SizeA) + " -> " + ui.Size(c.SizeB)
 	}
 	return text

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -114,7 +112,11 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 	}
 	shown.Close()
 	if o.output != "" {
-		if err := writeNew(o.output, d.Bytes); err != nil {
+		err := atomicfile.WriteOutput(o.output, func(w io.Writer) error {
+			_, err := w.Write(d.Bytes)
+			return err
+		})
+		if err != nil {
 			return explain(ctx, err, circumstances{})
 		}
 	}
@@ -127,14 +129,6 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 		return printDocument(s.out, indented(d.Bytes))
 	}
 	return printDocument(s.out, d.Bytes)
-}
-
-// writeNew writes a file whole, and makes its parent directories.
-func writeNew(path string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return atomicfile.Write(path, content)
 }
 
 // printFile prints what was written: the path, a tab, and what it is.
