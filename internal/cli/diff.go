@@ -164,7 +164,7 @@ func sizeText(kind davit.FileType, size int64) string {
 // changedText tells what of a file changed, and its size where that did.
 func changedText(c davit.FileChange) string {
 	text := strings.Join(c.What, ", ")
-	if slices.Contains(c.What, "content") && c.SizeA != c.SizeB {
+	if c.SizeA != c.SizeB && slices.Contains(c.What, "content") {
 		text += ": " + ui.Size(c.SizeA) + " -> " + ui.Size(c.SizeB)
 	}
 	return text
