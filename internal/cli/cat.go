@@ -50,7 +50,7 @@ func newCat(s streams) *cobra.Command {
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`FILE` to write (default: stdout)")
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, thisMachine)
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
 	return cmd

@@ -48,7 +48,7 @@ func newDiff(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, thisMachine)
 	cmd.Flags().BoolVar(&o.noFiles, "no-files", false, "compare no files, so that no layer is read")
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)

@@ -54,7 +54,7 @@ func newFiles(s streams) *cobra.Command {
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show modes, owners, sizes, times, and where links lead")
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, thisMachine)
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
 	return cmd

@@ -55,9 +55,15 @@ func (f *lookFlags) addMoving(cmd *cobra.Command) {
 	f.given = cmd.Flags().Changed
 }
 
-// addPlatform adds -p.
-func (f *lookFlags) addPlatform(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: this machine's)")
+// What -p stands for where it is not given.
+const (
+	thisMachine = "this machine's"
+	wholeIndex  = "what the name stands for, of all platforms"
+)
+
+// addPlatform adds -p, and tells what is taken without it.
+func (f *lookFlags) addPlatform(cmd *cobra.Command, without string) {
+	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: "+without+")")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(knownPlatforms, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -46,18 +46,19 @@ type documentOptions struct {
 	output string
 	pretty bool
 
-	kind string // manifest or config
-	get  func(ctx context.Context, name string, opts davit.LookOptions) (davit.Document, error)
+	kind    string // manifest or config
+	without string // what it is of without -p
+	get     func(ctx context.Context, name string, opts davit.LookOptions) (davit.Document, error)
 }
 
 func newManifest(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "manifest", get: davit.Manifest})
+	cmd := newDocument(s, documentOptions{kind: "manifest", without: wholeIndex, get: davit.Manifest})
 	cmd.Short, cmd.Long, cmd.Example = "Print the manifest or index of an image", manifestLong, manifestExample
 	return cmd
 }
 
 func newConfig(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "config", get: davit.Config})
+	cmd := newDocument(s, documentOptions{kind: "config", without: thisMachine, get: davit.Config})
 	cmd.Short, cmd.Long, cmd.Example = "Print the config of an image", configLong, configExample
 	return cmd
 }
@@ -76,7 +77,7 @@ func newDocument(s streams, o documentOptions) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, o.without)
 	flags.BoolVar(&o.pretty, "pretty", false, "indented, a field a line")
 	flags.StringVarP(&o.output, "output", "o", "", "`FILE` to write, with the exact bytes")
 	o.add(cmd)
