@@ -62,7 +62,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 	case opts.Output == "":
 		return BlobResult{}, errors.New("write a blob: neither a file nor a stream is named")
 	}
-	d, l, err := openBlobs(name, opts.LookOptions)
+	d, l, err := openBlobs(ctx, name, opts.LookOptions)
 	if err != nil {
 		return BlobResult{}, err
 	}
@@ -83,7 +83,9 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return result, b.stream(ctx)
 	case part == nil:
 		return result, b.file(ctx)
-	case part.From < 0 || part.From >= size || part.To >= 0 && part.To < part.From:
+	case part.From >= size:
+		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and none from %d on", d, size, part.From)
+	case part.From < 0 || part.To >= 0 && part.To < part.From:
 		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and no range %s of them", d, size, part)
 	}
 	end := size
@@ -95,7 +97,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 }
 
 // openBlobs opens where the blobs of a name are, and reads its digest.
-func openBlobs(name string, opts LookOptions) (digest.Digest, *look, error) {
+func openBlobs(ctx context.Context, name string, opts LookOptions) (digest.Digest, *look, error) {
 	if opts.Transfer.Events == nil {
 		opts.Transfer.Events = opts.Events
 	}
@@ -108,7 +110,7 @@ func openBlobs(name string, opts LookOptions) (digest.Digest, *look, error) {
 	if d == "" {
 		return "", nil, fmt.Errorf("%s: it is no blob's name: want NAME@DIGEST", l.at)
 	}
-	return d, l, l.openSource()
+	return d, l, l.openSource(ctx)
 }
 
 // BlobDigest is the digest that the location ends with; empty where there is

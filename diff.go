@@ -1,10 +1,13 @@
 package davit
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +59,8 @@ type DiffLayer struct {
 // ConfigChange is a part of the config that is different; what is not there is
 // empty.
 type ConfigChange struct {
-	// Field is what: entrypoint, "env PATH", "label NAME", "port 80/tcp", …
+	// Field is what: entrypoint, "env PATH", "label NAME", "port 80/tcp",
+	// healthcheck, … An empty variable or label is "".
 	Field string `json:"field"`
 	A     string `json:"a,omitempty"`
 	B     string `json:"b,omitempty"`
@@ -71,12 +75,12 @@ func Diff(ctx context.Context, a, b string, opts DiffOptions) (Difference, error
 	opts.LookOptions = opts.withDefaults()
 	opts.sources = newSources(opts.Registry, opts.Events)
 	defer opts.sources.close()
-	left, err := openLook(a, opts.LookOptions)
+	left, err := openLook(ctx, a, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
 	defer left.close()
-	right, err := openLook(b, opts.LookOptions)
+	right, err := openLook(ctx, b, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
@@ -206,18 +210,74 @@ func configFields(m image.Manifest) map[string]string {
 	} {
 		fields[field] = value
 	}
+	values := map[string][]string{}
 	for _, env := range c.Env {
 		name, value, _ := strings.Cut(env, "=")
-		fields["env "+name] = value
+		values[name] = append(values[name], value)
+	}
+	for name, all := range values {
+		fields["env "+name] = thereOf(all...)
 	}
 	for name, value := range c.Labels {
-		fields["label "+name] = value
+		fields["label "+name] = thereOf(value)
 	}
 	for _, port := range c.Ports {
 		fields["port "+port] = "yes"
 	}
 	for _, volume := range c.Volumes {
 		fields["volume "+volume] = "yes"
+	}
+	others := otherFields(m)
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		field := strings.ToLower(name)
+		if _, taken := fields[field]; taken || strings.Contains(name, " ") {
+			field = "config " + name // which is none of the above
+		}
+		fields[field] = others[name]
+	}
+	return fields
+}
+
+// thereOf is the value of what is there, which an empty text would not tell; or
+// all values of what is there more than once.
+func thereOf(values ...string) string {
+	if len(values) == 1 && values[0] != "" && values[0] != `""` {
+		return values[0]
+	}
+	var quoted []string
+	for _, value := range values {
+		quoted = append(quoted, strconv.Quote(value))
+	}
+	return strings.Join(quoted, " ")
+}
+
+// toldFields are those of the config's object config that are compared one by
+// one, or that a build left of its own container, which no other one has.
+var toldFields = []string{
+	"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "Image", "Hostname",
+}
+
+// otherFields are what else the config tells of running, as JSON: Docker's own,
+// such as Healthcheck, OnBuild and Shell, and whatever a builder writes.
+func otherFields(m image.Manifest) map[string]string {
+	var config struct {
+		Config map[string]any `json:"config"`
+	}
+	in := json.NewDecoder(bytes.NewReader(m.Config.Bytes))
+	in.UseNumber()
+	if in.Decode(&config) != nil {
+		return nil // it was read before: it cannot be
+	}
+	fields := map[string]string{}
+	for name, told := range config.Config {
+		if slices.ContainsFunc(toldFields, func(known string) bool { return strings.EqualFold(known, name) }) {
+			continue
+		}
+		value, err := json.Marshal(told)
+		if err != nil || slices.Contains([]string{"null", "false", "0", `""`, "[]", "{}"}, string(value)) {
+			continue // as if it were not there
+		}
+		fields[name] = string(value)
 	}
 	return fields
 }

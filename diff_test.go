@@ -31,17 +31,17 @@ func TestDiffFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []davit.FileChange{
-		{Path: "/a.b", Change: davit.Removed, SizeA: 1},
-		{Path: "/a/b", Change: davit.Changed, What: []string{"content"}, SizeA: 1, SizeB: 1},
-		{Path: "/a/b.c", Change: davit.Added, SizeB: 1},
-		{Path: "/a/old", Change: davit.Removed},
-		{Path: "/ab", Change: davit.Changed, What: []string{"mode", "owner"}, SizeA: 1, SizeB: 1},
-		{Path: "/link", Change: davit.Changed, What: []string{"content"}, SizeA: 1, SizeB: 5},
-		{Path: "/moved", Change: davit.Changed, What: []string{"type"}, SizeA: 1},
-		{Path: "/moved/x", Change: davit.Added, SizeB: 1},
-		{Path: "/only-old", Change: davit.Removed, SizeA: 3},
-		{Path: "/to", Change: davit.Changed, What: []string{"target"}},
-		{Path: "/z", Change: davit.Added, SizeB: 1},
+		{Path: "/a.b", Change: davit.Removed, Type: davit.Regular, SizeA: 1},
+		{Path: "/a/b", Change: davit.Changed, Type: davit.Regular, What: []string{"content"}, SizeA: 1, SizeB: 1},
+		{Path: "/a/b.c", Change: davit.Added, Type: davit.Regular, SizeB: 1},
+		{Path: "/a/old", Change: davit.Removed, Type: davit.Regular},
+		{Path: "/ab", Change: davit.Changed, Type: davit.Regular, What: []string{"mode", "owner"}, SizeA: 1, SizeB: 1},
+		{Path: "/link", Change: davit.Changed, Type: davit.Regular, What: []string{"content"}, SizeA: 1, SizeB: 5},
+		{Path: "/moved", Change: davit.Changed, Type: davit.Directory, What: []string{"type"}, SizeA: 1},
+		{Path: "/moved/x", Change: davit.Added, Type: davit.Regular, SizeB: 1},
+		{Path: "/only-old", Change: davit.Removed, Type: davit.Regular, SizeA: 3},
+		{Path: "/to", Change: davit.Changed, Type: davit.Symlink, What: []string{"target"}},
+		{Path: "/z", Change: davit.Added, Type: davit.Regular, SizeB: 1},
 	}
 	if diff := cmp.Diff(want, d.Files, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)

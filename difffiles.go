@@ -27,6 +27,8 @@ type FileChange struct {
 	Path string `json:"path"`
 	// Change is Added, Changed or Removed.
 	Change string `json:"change"`
+	// Type is B's; of what was removed A's.
+	Type FileType `json:"type"`
 	// What changed: type, content, mode, owner, target, device, xattrs.
 	What []string `json:"what,omitempty"`
 	// SizeA and SizeB are those of the content, in bytes.
@@ -75,12 +77,12 @@ func compareFiles(a, b iter.Seq[comparedFile]) []FileChange {
 		}
 		switch {
 		case order < 0:
-			changes = append(changes, FileChange{Path: newFile(left.Entry).Path, Change: Removed, SizeA: left.Size})
+			changes = append(changes, FileChange{Path: newFile(left.Entry).Path, Change: Removed, Type: fileTypes[left.Type], SizeA: left.Size})
 		case order > 0:
-			changes = append(changes, FileChange{Path: newFile(right.Entry).Path, Change: Added, SizeB: right.Size})
+			changes = append(changes, FileChange{Path: newFile(right.Entry).Path, Change: Added, Type: fileTypes[right.Type], SizeB: right.Size})
 		default:
 			if what := left.changes(right); len(what) > 0 {
-				changes = append(changes, FileChange{Path: newFile(left.Entry).Path, Change: Changed, What: what, SizeA: left.Size, SizeB: right.Size})
+				changes = append(changes, FileChange{Path: newFile(left.Entry).Path, Change: Changed, Type: fileTypes[right.Type], What: what, SizeA: left.Size, SizeB: right.Size})
 			}
 		}
 		if order <= 0 {

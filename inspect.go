@@ -111,7 +111,7 @@ type BaseImage struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Inspect(ctx context.Context, name string, opts InspectOptions) (Inspection, error) {
-	l, err := openLook(name, opts.LookOptions)
+	l, err := openLook(ctx, name, opts.LookOptions)
 	if err != nil {
 		return Inspection{}, err
 	}

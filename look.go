@@ -46,7 +46,7 @@ type look struct {
 
 // openLook opens where an image is, as ParseLocation reads it. For a registry
 // it sends nothing. The caller ends with close.
-func openLook(name string, opts LookOptions) (*look, error) {
+func openLook(ctx context.Context, name string, opts LookOptions) (*look, error) {
 	l := &look{opts: opts.withDefaults()}
 	var err error
 	if opts.Platform != "" {
@@ -60,7 +60,7 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if err := l.openSource(); err != nil {
+	if err := l.openSource(ctx); err != nil {
 		return nil, err
 	}
 	if l.store == nil {
@@ -76,7 +76,7 @@ func openLook(name string, opts LookOptions) (*look, error) {
 
 // openSource opens the source that the location names. On error nothing stays
 // open.
-func (l *look) openSource() error {
+func (l *look) openSource(ctx context.Context) error {
 	if l.at.Path == "" {
 		sources := l.opts.sources
 		if sources == nil {
@@ -91,7 +91,7 @@ func (l *look) openSource() error {
 		l.source = newDocuments(source)
 		return nil
 	}
-	store, err := openStore(l.at.Path)
+	store, err := openStore(ctx, l.at.Path, l.opts.Events)
 	if err != nil {
 		return err
 	}

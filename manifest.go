@@ -24,7 +24,7 @@ type Document struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Manifest(ctx context.Context, name string, opts LookOptions) (Document, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return Document{}, err
 	}
@@ -53,7 +53,7 @@ func Manifest(ctx context.Context, name string, opts LookOptions) (Document, err
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Config(ctx context.Context, name string, opts LookOptions) (Document, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return Document{}, err
 	}
@@ -72,7 +72,7 @@ func Config(ctx context.Context, name string, opts LookOptions) (Document, error
 // image.ErrVerification where one of them is the cause. An archive of docker
 // save has no manifest to tell of, which is an image.ErrNotFound.
 func Digest(ctx context.Context, name string, opts LookOptions) (image.Descriptor, string, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return image.Descriptor{}, "", err
 	}

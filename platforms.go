@@ -21,7 +21,8 @@ type PlatformResult struct {
 	Variant      string   `json:"variant,omitempty"`
 	OSVersion    string   `json:"os_version,omitempty"`
 	OSFeatures   []string `json:"os_features,omitempty"`
-	// Digest is the manifest's.
+	// Digest is the manifest's; empty where that was made from an archive
+	// without one.
 	Digest string `json:"digest"`
 	// Size is that of config and layers in bytes, compressed as they are, each
 	// blob once. 0: the manifest could not be had, Err tells why.
@@ -39,7 +40,7 @@ type PlatformResult struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func ListPlatforms(ctx context.Context, name string, opts LookOptions) ([]PlatformResult, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +72,9 @@ func (l *look) platform(ctx context.Context, root image.Content, d image.Descrip
 	content, err := root, error(nil)
 	if d.Digest != root.Digest {
 		content, err = l.fetchManifest(ctx, d)
+	}
+	if l.stored.Made {
+		r.Digest = "" // no registry knows it
 	}
 	if err == nil {
 		err = l.measure(ctx, content, &r)

@@ -108,7 +108,7 @@ func (t *Tree) inode(layer uint16, i uint32) Entry {
 		case rec.data < skipped:
 			e.content = content{in: l.Blob, off: skipped - 1 - rec.data}
 		default:
-			e.content = content{in: l.spool.file, off: rec.data, spool: l.spool}
+			e.content = content{in: l.spool.file.File, off: rec.data, spool: l.spool}
 		}
 	case tar.TypeSymlink:
 		e.Target = t.text.string(l.targetText(rec))

@@ -50,7 +50,7 @@ func newCat(s streams) *cobra.Command {
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`FILE` to write (default: stdout)")
-	o.addPlatform(cmd, thisMachine)
+	o.addPlatform(cmd, "this machine's")
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
 	return cmd
@@ -92,7 +92,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printFile(s.out, o.output, clean(found.Path))
+	return printFile(s.out, o.output, oneLine(found.Path))
 }
 
 // savedFile is what --json prints.

@@ -36,7 +36,7 @@ func newDigest(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	o.addPlatform(cmd, wholeIndex)
+	o.addPlatform(cmd, "none, for what the name stands for")
 	o.add(cmd)
 	return cmd
 }

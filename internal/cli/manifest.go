@@ -47,18 +47,18 @@ type documentOptions struct {
 	pretty bool
 
 	kind    string // manifest or config
-	without string // what it is of without -p
+	without string // what is taken without -p
 	get     func(ctx context.Context, name string, opts davit.LookOptions) (davit.Document, error)
 }
 
 func newManifest(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "manifest", without: wholeIndex, get: davit.Manifest})
+	cmd := newDocument(s, documentOptions{kind: "manifest", without: "none, for what the name stands for", get: davit.Manifest})
 	cmd.Short, cmd.Long, cmd.Example = "Print the manifest or index of an image", manifestLong, manifestExample
 	return cmd
 }
 
 func newConfig(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "config", without: thisMachine, get: davit.Config})
+	cmd := newDocument(s, documentOptions{kind: "config", without: "this machine's", get: davit.Config})
 	cmd.Short, cmd.Long, cmd.Example = "Print the config of an image", configLong, configExample
 	return cmd
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -86,10 +87,12 @@ func (o *verifyOptions) run(ctx context.Context, s streams) error {
 // reportWriter prints what was found, for people.
 type reportWriter struct{ linesWriter }
 
-// printReport prints problems alone where quiet.
+// printReport prints problems alone where quiet, or where nothing of an image is
+// there.
 func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	p := &reportWriter{linesWriter{out: toReader{w}}}
-	if !quiet {
+	nothing := r.Blobs == 0 && len(r.Images) == 0
+	if !quiet && !nothing {
 		p.print("%s: %s, %s hashed\n", line(r.Path), formatText[r.Format], countOf(r.Blobs, "blob")+" ("+ui.Size(r.Bytes)+")")
 		for _, img := range r.Images {
 			p.print("  image  %s\n", imageText(img))
@@ -101,7 +104,7 @@ func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	if r.More > 0 {
 		p.print("  FAULT  and %s more\n", countOf(r.More, "problem"))
 	}
-	if quiet {
+	if quiet || nothing {
 		return p.result()
 	}
 	for _, note := range r.Notes {
@@ -121,16 +124,12 @@ var formatText = map[verify.Format]string{
 }
 
 func imageText(img verify.Image) string {
-	parts := []string{img.Name, strings.Join(img.Platforms, ", "), img.Digest.String()}
-	if img.Digest == "" {
-		parts[2] = img.ID.String()
-	}
-	return line(strings.Join(parts, "  "))
+	return columns(img.Name, strings.Join(img.Platforms, ", "), cmp.Or(img.Digest, img.ID).String())
 }
 
 func problemText(p verify.Problem) string {
 	text := p.Text
-	if !strings.Contains(text, p.Subject) {
+	if p.What == verify.Digest || !strings.Contains(text, p.Subject) {
 		text = p.Subject + ": " + text
 	}
 	if p.For != "" {
