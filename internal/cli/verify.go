@@ -27,6 +27,9 @@ const verifyExample = `  davit verify alpine_latest.tar
   davit verify layout --json | jq -r '.problems[].text'
   docker save alpine -o alpine.tar && davit verify alpine.tar`
 
+const decompressHelp = `
+  TMPDIR                          where a compressed archive is decompressed to`
+
 type verifyOptions struct {
 	path    string
 	display displayFlags
@@ -39,7 +42,7 @@ func newVerify(s streams) *cobra.Command {
 		Short:       "Check an image on disk, blob for blob",
 		Long:        verifyLong,
 		Example:     verifyExample,
-		Annotations: map[string]string{"footer": exitCodesHelp + "\n\nEnvironment:" + tempHelp},
+		Annotations: map[string]string{"footer": exitCodesHelp + "\n\nEnvironment:" + decompressHelp},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(args); err != nil {
 				return err
