@@ -110,6 +110,9 @@ func (o *catOptions) explained(ctx context.Context, err error) error {
 
 // save writes the file under its name when it is whole.
 func (o *catOptions) save(ctx context.Context, opts davit.LookOptions) (davit.File, error) {
+	if err := checkReplaced(o.output); err != nil {
+		return davit.File{}, err
+	}
 	var found davit.File
 	err := atomicfile.WriteFunc(o.output, func(w io.Writer) (err error) {
 		found, err = davit.Cat(ctx, o.targets[0].name, o.path, w, opts)

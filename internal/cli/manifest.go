@@ -130,10 +130,22 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 
 // writeNew writes a file whole, and makes its parent directories.
 func writeNew(path string, content []byte) error {
+	if err := checkReplaced(path); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return atomicfile.Write(path, content)
+}
+
+// checkReplaced refuses to put a file in the place of what is none: a device, a
+// pipe, or a link to one.
+func checkReplaced(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("write %s: it is no regular file (-o - writes to a pipe)", path)
+	}
+	return nil
 }
 
 // printFile prints what was written: the path, a tab, and what it is.
