@@ -87,8 +87,8 @@ func (o *verifyOptions) run(ctx context.Context, s streams) error {
 // reportWriter prints what was found, for people.
 type reportWriter struct{ linesWriter }
 
-// printReport prints problems alone where quiet, or where nothing of an image is
-// there.
+// printReport prints problems alone where quiet. What is nothing of an image is
+// not called one.
 func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	p := &reportWriter{linesWriter{out: toReader{w}}}
 	nothing := r.Blobs == 0 && len(r.Images) == 0
@@ -104,7 +104,7 @@ func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	if r.More > 0 {
 		p.print("  FAULT  and %s more\n", countOf(r.More, "problem"))
 	}
-	if quiet || nothing {
+	if quiet {
 		return p.result()
 	}
 	for _, note := range r.Notes {
