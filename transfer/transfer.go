@@ -81,7 +81,7 @@ type Item struct {
 	// is slower than others by far, or fails again and again, is dropped for the
 	// rest of the transfer, which an image.EventWarning tells.
 	Mirrors []image.Source
-	// Place receives the blob. Stream brings places of its own.
+	// Place receives the blob. Stream and Relay bring places of their own.
 	Place image.Place
 	// Verified, if set, is called once when the blob is whole and has the
 	// right digest. An error ends the transfer.
