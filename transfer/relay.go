@@ -43,6 +43,19 @@ func Relay(ctx context.Context, items []Item, opts Options, lanes int, sink func
 	if err := check(items); err != nil {
 		return Stats{}, err
 	}
+	e := newRelay(ctx, items, opts, lanes)
+	return e.runInto(ctx, func() error { return e.relayInto(ctx, sink) })
+}
+
+// relay is what an engine keeps whose blobs are read side by side.
+type relay struct {
+	pool    pagePool
+	lanes   int     // readers at most; 0: it is no relay
+	running []*blob // whose sinks have begun to read
+	sizes   []int64 // of the blobs whose sinks have not returned, sorted
+}
+
+func newRelay(ctx context.Context, items []Item, opts Options, lanes int) *engine {
 	opts.KeepGoing = false
 	e := newEngine(ctx, items, opts)
 	e.window = relayWindow
@@ -53,15 +66,7 @@ func Relay(ctx context.Context, items []Item, opts Options, lanes int, sink func
 	}
 	slices.Sort(e.relay.sizes)
 	e.share()
-	return e.runInto(ctx, func() error { return e.relayInto(ctx, sink) })
-}
-
-// relay is what an engine keeps whose blobs are read side by side.
-type relay struct {
-	pool    pagePool
-	lanes   int     // readers at most; 0: it is no relay
-	running []*blob // whose sinks have begun to read
-	sizes   []int64 // of the blobs whose sinks have not returned, sorted
+	return e
 }
 
 // relayInto gives the blobs to sink, and returns when no call of it is left.
