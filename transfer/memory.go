@@ -43,15 +43,21 @@ func (p *pagePool) put(free *page) {
 type memory struct {
 	pool *pagePool
 
+	// kept is held by those who write and read, side by side, and by one who
+	// gives pages back, alone.
+	kept sync.RWMutex
+	gone int64 // what lies before it is not kept any more
+
 	mu    sync.Mutex
 	pages map[int64]*page // by their number in the row
-	gone  int64           // what lies before it is not kept any more
 }
 
 func newMemory(pool *pagePool) *memory { return &memory{pool: pool, pages: map[int64]*page{}} }
 
-// at is the rest of the page that has a position. The caller holds the lock.
+// at is the rest of the page that has a position. The caller holds kept.
 func (m *memory) at(pos int64) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := pos / pageSize
 	p := m.pages[n]
 	if p == nil {
@@ -63,8 +69,8 @@ func (m *memory) at(pos int64) []byte {
 
 // forget gives back the pages that lie before a position.
 func (m *memory) forget(before int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.kept.Lock()
+	defer m.kept.Unlock()
 	for n := m.gone / pageSize; n < before/pageSize; n++ {
 		if p := m.pages[n]; p != nil {
 			m.pool.put(p)
@@ -76,8 +82,8 @@ func (m *memory) forget(before int64) {
 
 // close gives all pages back.
 func (m *memory) close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.kept.Lock()
+	defer m.kept.Unlock()
 	for _, p := range m.pages {
 		m.pool.put(p)
 	}
@@ -96,8 +102,8 @@ var errGone = errors.New("its memory is given back")
 // WriteAt writes but for what is not kept any more: a connection that was cut
 // short may still be at it.
 func (p memoryPlace) WriteAt(b []byte, off int64) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.kept.RLock()
+	defer p.kept.RUnlock()
 	pos, n := p.start+off, len(b)
 	if late := min(p.gone-pos, int64(n)); late > 0 {
 		b, pos = b[late:], pos+late
@@ -110,8 +116,8 @@ func (p memoryPlace) WriteAt(b []byte, off int64) (int, error) {
 }
 
 func (p memoryPlace) ReadAt(b []byte, off int64) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.kept.RLock()
+	defer p.kept.RUnlock()
 	pos, n := p.start+off, len(b)
 	if pos < p.gone {
 		return 0, errGone

@@ -120,7 +120,9 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	if _, err := b.memory.ReadAt(p[:n], b.pos); err != nil {
 		return 0, err
 	}
-	b.memory.forget(b.memory.start + b.pos + n)
+	if before := b.memory.start + b.pos; (before+n)/pageSize > before/pageSize {
+		b.memory.forget(before + n)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b.pos += n
