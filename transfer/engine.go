@@ -165,14 +165,12 @@ func (e *engine) largestFirst() {
 }
 
 // run works until every blob is verified or given up, or an error ends it. It returns only
-// when no goroutine of it is left.
+// when no goroutine of it is left. The caller has announced what is ahead.
 func (e *engine) run() (Stats, error) {
 	defer e.cancel(nil)
 	if e.window == 0 {
 		e.largestFirst()
 	}
-	e.announce()
-
 	// Whatever ends the context must wake those who wait for work.
 	stop := context.AfterFunc(e.ctx, func() { e.fail(context.Cause(e.ctx)) })
 	defer stop()

@@ -113,6 +113,8 @@ func (e *engine) finish(b *blob) {
 	}
 	var told []image.Event
 	if !b.verified && e.err == nil {
+		e.hashers.Add(1) // the transfer does not end before that is told
+		defer e.hashers.Done()
 		told = append(told, e.drop(b))
 	}
 	b.closed = true

@@ -56,6 +56,27 @@ func TestRelayFetchesWhatIsRead(t *testing.T) {
 	})
 }
 
+// What is told of blobs that no sink wants lies between the transfer's begin
+// and its end.
+func TestRelayOfNothing(t *testing.T) {
+	blobs := [][]byte{randomBlob(1, 100), randomBlob(2, 200), randomBlob(3, 300)}
+	s := newFakeSource(blobs...)
+	items, _ := itemsFor(t, s, blobs...)
+	o := &outcome{}
+	_, err := Relay(t.Context(), items, Options{Events: o.event}, 3, func(int, io.Reader) error { return nil })
+	if err != nil || s.calls > 0 {
+		t.Errorf("Relay: %v, after %d requests", err, s.calls)
+	}
+	var kinds []image.EventKind
+	for _, e := range o.events {
+		kinds = append(kinds, e.Kind)
+	}
+	want := append(append([]image.EventKind{image.EventPlanned}, slices.Repeat([]image.EventKind{image.EventBlobGivenUp}, 3)...), image.EventDone)
+	if !slices.Equal(kinds, want) {
+		t.Errorf("events of kinds %d, want %d", kinds, want)
+	}
+}
+
 // A blob is on its way while its sink, which has asked for nothing yet, makes
 // ready.
 func TestRelayReadOfNothing(t *testing.T) {

@@ -153,6 +153,39 @@ func TestRelayFatBlob(t *testing.T) {
 	})
 }
 
+// The last blob has the memory of all.
+func TestRelayMemoryOfTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := make([][]byte, 6)
+		for i := range blobs {
+			blobs[i] = randomBlob(uint64(i), 40<<20)
+		}
+		s := newFakeSource(blobs...)
+		items, _ := itemsFor(t, s, blobs...)
+		_, err := Relay(t.Context(), items, Options{}, 6, func(i int, r io.Reader) error {
+			if i < 5 {
+				time.Sleep(time.Second)
+				return nil
+			}
+			if _, err := r.Read(nil); err != nil {
+				return err
+			}
+			for _, want := range []int64{relayWindow / 6, relayWindow} {
+				synctest.Wait()
+				if s.served > want || s.served < want-minChunk {
+					t.Errorf("%d bytes were fetched ahead, want %d", s.served, want)
+				}
+				time.Sleep(time.Hour) // the others end
+			}
+			_, err := io.Copy(io.Discard, r)
+			return err
+		})
+		if err != nil {
+			t.Errorf("Relay: %v", err)
+		}
+	})
+}
+
 // Sinks that are stuck hold up nobody else, however few connections there are,
 // and whether or not they wait in the middle of a body.
 func TestRelayStuckSinks(t *testing.T) {

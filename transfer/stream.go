@@ -62,6 +62,7 @@ func (b *blob) keepIn(m memoryPlace) {
 
 // runInto runs while sink takes the blobs, and returns when both are done.
 func (e *engine) runInto(ctx context.Context, sink func() error) (Stats, error) {
+	e.announce()
 	sunk := make(chan error, 1)
 	go func() { sunk <- sink() }()
 	stats, err := e.run()
