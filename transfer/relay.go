@@ -76,7 +76,7 @@ func (e *engine) relayInto(ctx context.Context, sink func(i int, blob io.Reader)
 	for i, b := range e.blobs {
 		group.Go(func() error {
 			if ctx.Err() != nil || e.stopped() {
-				return nil // another sink's error, or the engine's, is told
+				return nil // Relay returns why
 			}
 			err := sink(i, &blobReader{e, b})
 			if err != nil {
@@ -118,6 +118,12 @@ func (e *engine) finish(b *blob) {
 		told = append(told, e.drop(b))
 	}
 	b.closed = true
+	e.mu.Unlock()
+	e.tell(told)
+	b.memory.close()
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	r := &e.relay
 	r.running = slices.DeleteFunc(r.running, func(o *blob) bool { return o == b })
 	i, _ := slices.BinarySearch(r.sizes, b.Blob.Size)
@@ -126,9 +132,6 @@ func (e *engine) finish(b *blob) {
 	for _, o := range r.running {
 		e.makeRoom(o)
 	}
-	e.mu.Unlock()
-	e.tell(told)
-	b.memory.close()
 }
 
 // share finds out how far ahead of its reader each blob may be fetched, so that
