@@ -120,21 +120,47 @@ func TestRelaySinksSideBySide(t *testing.T) {
 			s := newFakeSource(test.blobs...)
 			s.delay = time.Millisecond // 16 MiB/s a connection
 			items, _ := itemsFor(t, s, test.blobs...)
-			var running, most atomic.Int64
 			begun := time.Now()
-			_, err := Relay(t.Context(), items, Options{}, 6, func(_ int, r io.Reader) error {
-				most.Store(max(most.Load(), running.Add(1)))
-				defer running.Add(-1)
-				return test.sink(r)
-			})
+			_, err := Relay(t.Context(), items, Options{}, 6, func(_ int, r io.Reader) error { return test.sink(r) })
 			took := time.Since(begun)
 			if err != nil || took < test.least || took > test.least*5/4 {
 				t.Errorf("it took %s for what takes %s (%v)", took, test.least, err)
 			}
-			if want := int64(min(6, len(test.blobs))); most.Load() != want {
-				t.Errorf("%d sinks ran side by side, want %d", most.Load(), want)
+		})
+	}
+}
+
+func TestRelayLanes(t *testing.T) {
+	blobs := make([][]byte, 40)
+	for i := range blobs {
+		blobs[i] = randomBlob(uint64(i), 100)
+	}
+	for _, test := range []struct{ jobs, lanes, want int }{{0, 0, 1}, {0, 6, 6}, {3, 6, 3}, {100, 100, 16}} {
+		onTestClock(t, fmt.Sprintf("%d of %d jobs", test.lanes, test.jobs), func(t *testing.T) {
+			items, _ := itemsFor(t, newFakeSource(blobs...), blobs...)
+			var running, most atomic.Int64
+			_, err := Relay(t.Context(), items, Options{Jobs: test.jobs}, test.lanes, func(_ int, r io.Reader) error {
+				running.Add(1)
+				defer running.Add(-1)
+				time.Sleep(time.Second)
+				most.Store(max(most.Load(), running.Load()))
+				_, err := io.Copy(io.Discard, r)
+				return err
+			})
+			if err != nil || most.Load() != int64(test.want) {
+				t.Errorf("%d sinks ran side by side, want %d (%v)", most.Load(), test.want, err)
 			}
 		})
+	}
+}
+
+// The blob is fetched first of which the least is ahead of its reader.
+func TestRelayQueue(t *testing.T) {
+	todo := func(off int64) []image.Extent { return []image.Extent{{Off: off, Len: 100}} }
+	far, near, starved := &blob{todo: todo(50)}, &blob{todo: todo(1000), pos: 990}, &blob{todo: todo(70), pos: 70}
+	e := &engine{relay: relay{lanes: 3, running: []*blob{far, near, starved}}}
+	if got := e.queue(); !slices.Equal(got, []*blob{starved, near, far}) {
+		t.Errorf("the blobs with %d, %d and %d ahead come first", got[0].lead(), got[1].lead(), got[2].lead())
 	}
 }
 
