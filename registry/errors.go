@@ -336,6 +336,8 @@ func (c *client) hostFault(u *url.URL, err error) fault {
 		return fault{c.publicFrom(u, operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return c.cutFault(u, err)
+	case operation != nil && operation.Op != "read" && errors.Is(err, net.ErrClosed): // by the transport, when reading failed
+		return c.cutFault(u, err)
 	case errors.Is(err, errStalled):
 		return fault{err.Error(), []error{err}, false, true}
 	case errors.As(err, &network) && network.Timeout():

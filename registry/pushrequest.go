@@ -48,6 +48,7 @@ func (p *payload) addTo(req *http.Request) error {
 	if p == nil {
 		return nil
 	}
+	req.ProtoMajor, req.ProtoMinor = 1, 1 // or Expect is not heeded
 	req.Body, req.ContentLength = http.NoBody, p.size
 	if p.size == 0 {
 		return nil
@@ -117,6 +118,9 @@ func (c *client) push(ctx context.Context, step, method string, at location, hea
 		header = http.Header{}
 	}
 	resp, reached, err := c.follow(within, step, method, at, header, true, body)
+	if err == nil {
+		defer func() { resp.Request = resp.Request.WithContext(ctx) }()
+	}
 	switch {
 	case err == nil && resp.StatusCode/100 == 2:
 		discard(resp)

@@ -280,7 +280,15 @@ func (u *upload) cancel(ctx context.Context) {
 	}
 	ctx, end := context.WithTimeout(ctx, cancelTime)
 	defer end()
-	_, _, _ = u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime) // it ends by itself too
+	_, _, err := u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime)
+	if statusOf(err) != http.StatusRequestedRangeNotSatisfiable {
+		return
+	}
+	// It has more than its URL says, which was of before it was cut.
+	resp, at, err := u.client.push(ctx, u.step, http.MethodGet, u.session.at, nil, nil, cancelTime)
+	if err == nil && u.goOn(resp, at) == nil {
+		_, _, _ = u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime) // it ends by itself too
+	}
 }
 
 // toldOffset is how many bytes the registry has by its Range, "0-1234". That
