@@ -137,7 +137,7 @@ func (u *upload) advance(ctx context.Context) error {
 	if most := u.habits.piece; most > 0 {
 		n = min(n, max(most, u.session.least))
 	}
-	if most := u.habits.patch; most > 0 && (u.acked > 0 || n < left) {
+	if most := u.habits.patch; most > 0 && (u.acked > 0 || n < left || u.habits.emptyPut) {
 		n = min(n, max(most, u.session.least))
 	}
 	from, most := u.acked, n

@@ -136,10 +136,11 @@ func (u *upload) adapt(ctx context.Context, err error) (again, final error) {
 	return nil, err
 }
 
-// shrink makes a limit smaller than a size; false where there is none smaller.
+// shrink makes a limit smaller than it was and than a size; false where there is
+// none smaller.
 func (u *upload) shrink(limit *int64, size int64) bool {
 	for _, smaller := range smallerPieces {
-		if smaller < size && smaller >= u.session.least {
+		if smaller < size && smaller >= u.session.least && (*limit == 0 || smaller < *limit) {
 			*limit = smaller
 			return true
 		}
