@@ -76,8 +76,12 @@ func (d *documents) Describe(ctx context.Context, tagOrDigest string) (image.Des
 	return describer.Describe(ctx, tagOrDigest)
 }
 
-// Referrers implements image.ReferrerLister. A source that lists none has none.
+// Referrers implements image.ReferrerLister. Those of an image on disk are what
+// the store holds of them. Any other source that lists none has none.
 func (d *documents) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
+	if store, ok := d.Source.(image.Store); ok {
+		return image.StoredReferrers(ctx, d, store.Images(), subject)
+	}
 	lister, ok := d.Source.(image.ReferrerLister)
 	if !ok {
 		return nil, nil

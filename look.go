@@ -126,8 +126,10 @@ func (l *look) close() {
 	}
 }
 
-// chooseStored finds the image that was asked for.
-func chooseStored(images []image.Stored, at Location) (image.Stored, error) {
+// chooseStored finds the image that was asked for. What is kept there for
+// others, as their referrers are, has to be asked for by name.
+func chooseStored(all []image.Stored, at Location) (image.Stored, error) {
+	images := image.WithoutReferrers(all)
 	if at.Image == "" {
 		if first := images[0]; !slices.ContainsFunc(images, func(s image.Stored) bool { return s.Digest != first.Digest }) {
 			return first, nil
@@ -135,7 +137,7 @@ func chooseStored(images []image.Stored, at Location) (image.Stored, error) {
 		return image.Stored{}, fmt.Errorf("%s holds several images: name one of them: %s", at.Path, storedNames(images, at.Path))
 	}
 	var found []image.Stored
-	for _, s := range images {
+	for _, s := range all {
 		if isCalled(s, at.Image) {
 			found = append(found, s)
 		}

@@ -13,8 +13,8 @@ import (
 
 // Tags gives the tags of a repository to fn, page by page, in its registry's
 // order; whatever tag or digest the name has does not count. Of an image on
-// disk they are those that name what is there, each once. An error of fn ends
-// the list and is returned; no further page is asked for.
+// disk they are those that name what is there, each once, without those of
+// referrers (image.WithoutReferrers). An error of fn ends the list and is returned; no further page is asked for.
 //
 // Errors wrap image.ErrNotFound or image.ErrUnauthorized where one of them is
 // the cause.
@@ -83,12 +83,8 @@ func storedTags(ctx context.Context, path string, events image.EventFunc, fn fun
 	}
 	defer func() { _ = store.Close() }()
 	var tags []string
-	for _, s := range store.Images() {
-		tag := s.RefName
-		if r, err := ref.Parse(s.Name); s.Name != "" && err == nil {
-			tag = r.Tag
-		}
-		if tag != "" && !slices.Contains(tags, tag) {
+	for _, s := range image.WithoutReferrers(store.Images()) {
+		if tag := s.Tag(); tag != "" && !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
 	}

@@ -75,7 +75,8 @@ const MaxProblems = 100
 type Report struct {
 	Path   string `json:"path"`
 	Format Format `json:"format"`
-	// Images are those that it names, in its order.
+	// Images are those that it names, in its order, without those whose tag says
+	// that they keep referrers, unless it has no others.
 	Images []Image `json:"images"`
 	// Blobs is how many were hashed, each file once, Bytes their bytes. Lists
 	// of images (index.json, manifest.json) are read, and do not count.
