@@ -119,6 +119,19 @@ func TestProblemTellsWhoNeedsIt(t *testing.T) {
 	wantTakes(t, r, false, false, false)
 }
 
+// ctr reads oci-layout and manifest.json beside index.json, and refuses what is
+// wrong there; podman does not mind.
+func TestContainerdReadsAll(t *testing.T) {
+	for name, change := range map[string]func([]byte) []byte{
+		"oci-layout":    replace(t, "1.0.0", "2.0.0"),
+		"manifest.json": func([]byte) []byte { return []byte("[{") },
+	} {
+		path, _ := pulled(t, twoLayers(), davit.PullOptions{})
+		edit(t, path, body(t, name, change))
+		wantTakes(t, check(t, path), name != "manifest.json", false, true)
+	}
+}
+
 func TestTruncatedArchive(t *testing.T) {
 	path, p := pulled(t, twoLayers(), davit.PullOptions{})
 	whole := read(t, path)

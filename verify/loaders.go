@@ -225,6 +225,10 @@ func (c *checker) containerd(verdicts map[*node]string) Loader {
 		return c.containerdList()
 	case !c.hasLayout:
 		return no("there is no oci-layout, and no manifest.json either")
+	case c.badLayout:
+		return no("oci-layout is not what it must be")
+	case c.badList:
+		return no("manifest.json is not what it must be, and it reads that too")
 	case len(c.roots) == 0:
 		return no("index.json names no image")
 	case c.hasSHA512():

@@ -87,10 +87,13 @@ func (c *checker) walkIndex() bool {
 	data, f, found := c.top(ocispec.ImageIndexFile, image.MaxManifestSize)
 	if version != nil {
 		var l ocispec.ImageLayout
+		c.badLayout = true
 		if err := json.Unmarshal(version, &l); err != nil {
 			c.problem(Structure, ocispec.ImageLayoutFile, "", "it is no JSON document as it must be: %v", err)
 		} else if l.Version != ocispec.ImageLayoutVersion {
 			c.problem(Structure, ocispec.ImageLayoutFile, "", "the image layout is of version %q, not %s", l.Version, ocispec.ImageLayoutVersion)
+		} else {
+			c.badLayout = false
 		}
 	}
 	switch {

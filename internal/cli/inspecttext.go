@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -81,9 +82,11 @@ func (p *inspectionWriter) command(name string, args []string) {
 	if len(args) == 0 {
 		return
 	}
-	encoded, err := json.Marshal(args)
-	if err == nil {
-		p.field(name, string(encoded))
+	var encoded strings.Builder
+	enc := json.NewEncoder(&encoded)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(args); err == nil {
+		p.field(name, encoded.String())
 	}
 }
 
@@ -144,7 +147,7 @@ func (p *inspectionWriter) referrers(all []davit.Referrer) {
 	}
 	p.print("\nReferrers\n")
 	for _, r := range all {
-		p.print("  %-11s %s\n              %s\n", line(r.Kind), line(strings.Join(r.Types, ", ")), line(r.Digest.String()))
+		p.print("  %s\n              %s\n", strings.TrimSpace(fmt.Sprintf("%-11s %s", line(r.Kind), line(strings.Join(r.Types, ", ")))), line(r.Digest.String()))
 	}
 }
 
