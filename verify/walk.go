@@ -381,7 +381,7 @@ func (c *checker) readConfig(f *file, needs string) config {
 		c.problem(Structure, f.subject(), needs, "%s", plain(err))
 		return config{}
 	}
-	return config{diffIDs: ids, platform: image.FormatPlatform(parsed.Platform), known: true}
+	return config{diffIDs: ids, platform: image.FormatPlatform(image.PlatformOf(parsed)), known: true}
 }
 
 // checkSize compares a file's size with a descriptor's.
