@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -14,7 +16,8 @@ import (
 // Tags gives the tags of a repository to fn, page by page, in its registry's
 // order; whatever tag or digest the name has does not count. Of an image on
 // disk they are those that name what is there, each once, without those of
-// referrers (image.WithoutReferrers). An error of fn ends the list and is returned; no further page is asked for.
+// referrers (image.WithoutReferrers). An error of fn ends the list and is
+// returned; no further page is asked for.
 //
 // Errors wrap image.ErrNotFound or image.ErrUnauthorized where one of them is
 // the cause.
@@ -74,6 +77,38 @@ func parseHost(host string) (ref.Reference, error) {
 		r.Scheme = "" // nobody has said it
 	}
 	return r, err
+}
+
+// StoredNames are what chooses each of the images in an archive or layout, in
+// its order, as Location.Image: the tag, where that tells them apart, else the
+// full name. What has no name, and referrers (image.WithoutReferrers), are left
+// out.
+func StoredNames(ctx context.Context, path string) ([]string, error) {
+	store, err := openStore(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = store.Close() }()
+	images := image.WithoutReferrers(store.Images())
+	named := map[string]digest.Digest{} // empty where there are several
+	for _, s := range images {
+		if d, met := named[s.Tag()]; met && d != s.Digest {
+			named[s.Tag()] = ""
+		} else {
+			named[s.Tag()] = s.Digest
+		}
+	}
+	var names []string
+	for _, s := range images {
+		name := s.Tag()
+		if name == "" || named[name] == "" {
+			name = s.Name
+		}
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 func storedTags(ctx context.Context, path string, events image.EventFunc, fn func(page []string) error) error {
