@@ -129,8 +129,9 @@ type Loader struct {
 }
 
 // Check reads everything that path holds and says what is wrong with it. The
-// error is only for what kept it from looking: nothing is there, it may not be
-// read, ctx has ended. What is wrong with the content is in the Report.
+// error is only for what kept it from looking: nothing is there, which wraps
+// image.ErrNotFound, it may not be read, ctx has ended. What is wrong with the
+// content is in the Report.
 func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)
@@ -158,6 +159,8 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 func (c *checker) open(ctx context.Context, path string) (*tree, error) {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no such file or directory", image.ErrNotFound)
 	case err != nil:
 		return nil, err
 	case info.IsDir():
