@@ -136,7 +136,7 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)
 	}
-	c := &checker{opts: opts, report: Report{Path: path}}
+	c := &checker{ctx: ctx, opts: opts, report: Report{Path: path}}
 	tree, err := c.open(ctx, path)
 	if ofPath, ok := errors.AsType[*fs.PathError](err); ok && ofPath.Path == path {
 		err = ofPath.Err
@@ -147,7 +147,11 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	defer tree.close()
 	c.tree = tree
 	c.walk()
-	if err := c.readBlobs(ctx); err != nil {
+	err = context.Cause(ctx) // which may have ended the walk
+	if err == nil {
+		err = c.readBlobs(ctx)
+	}
+	if err != nil {
 		return Report{}, fmt.Errorf("verify %s: %w", path, err)
 	}
 	c.judge()
