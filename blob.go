@@ -38,7 +38,7 @@ type BlobOptions struct {
 // BlobResult is what was written of a blob. Its JSON is the command line's
 // --json.
 type BlobResult struct {
-	Digest string `json:"digest"`
+	Digest digest.Digest `json:"digest"`
 	// Path is the file that was written, empty for a stream.
 	Path string `json:"path"`
 	// Size is the bytes that were written.
@@ -76,7 +76,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return BlobResult{}, err
 	}
 	b := blobOutput{look: l, opts: opts, blob: image.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}}
-	result := BlobResult{Digest: d.String(), Path: opts.Output, Size: size}
+	result := BlobResult{Digest: d, Path: opts.Output, Size: size}
 	part := opts.Range
 	switch {
 	case part == nil && opts.Stream != nil:

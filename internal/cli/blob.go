@@ -134,7 +134,7 @@ func (o *blobOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, result)
 	}
-	return printFile(s.out, result.Path, result.Digest)
+	return printFile(s.out, result.Path, result.Digest.String())
 }
 
 func (o *blobOptions) explainBlob(ctx context.Context, err error, fetching bool) error {
