@@ -67,11 +67,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return BlobResult{}, err
 	}
 	defer l.close()
-	sizer, ok := l.source.Source.(image.BlobSizer)
-	if !ok {
-		return BlobResult{}, fmt.Errorf("get size of blob %s: its source tells none", d)
-	}
-	size, err := sizer.BlobSize(ctx, d)
+	size, err := l.source.BlobSize(ctx, d)
 	if err != nil {
 		return BlobResult{}, err
 	}
