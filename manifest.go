@@ -48,7 +48,7 @@ func Manifest(ctx context.Context, name string, opts LookOptions) (Document, err
 
 // Config is the config of an image for LookOptions.Platform, or else for this
 // machine's platform, by the rules of image.Resolve. Where an image on disk has
-// not got this machine's, it is the first that is there.
+// not got this machine's, it is the first that is there, with a note.
 //
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
