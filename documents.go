@@ -27,6 +27,7 @@ var (
 	_ image.TagLister      = (*documents)(nil)
 	_ image.Describer      = (*documents)(nil)
 	_ image.ReferrerLister = (*documents)(nil)
+	_ image.BlobSizer      = (*documents)(nil)
 )
 
 func newDocuments(source image.Source) *documents {
@@ -87,4 +88,13 @@ func (d *documents) Referrers(ctx context.Context, subject digest.Digest) ([]ima
 		return nil, nil
 	}
 	return lister.Referrers(ctx, subject)
+}
+
+// BlobSize implements image.BlobSizer.
+func (d *documents) BlobSize(ctx context.Context, blob digest.Digest) (int64, error) {
+	sizer, ok := d.Source.(image.BlobSizer)
+	if !ok {
+		return 0, fmt.Errorf("get size of blob %s: its source tells none", blob)
+	}
+	return sizer.BlobSize(ctx, blob)
 }

@@ -201,34 +201,46 @@ func (l *look) resolve(ctx context.Context) (image.Image, error) {
 }
 
 // here finds something for the wanted platform. Of an image on disk that has
-// not got this machine's, it takes what is there.
+// not got this machine's, it takes what is there, with a note.
 func here[T any](ctx context.Context, l *look, find func(context.Context, image.Platforms) (T, error)) (T, error) {
 	found, err := find(ctx, l.want)
 	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
 		return found, err
 	}
 	if present, ok := l.present(ctx); ok {
-		return find(ctx, present)
+		return find(ctx, l.instead(present))
 	}
 	return found, err
 }
 
+// instead is a platform that is looked at in place of this machine's, which is
+// told.
+func (l *look) instead(p image.Platform) image.Platforms {
+	name := l.at.String()
+	if l.store == nil {
+		name = l.called()
+	}
+	l.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("%s is not there for %s, this machine's platform; looking at %s",
+		name, image.FormatPlatform(image.DefaultPlatform()), image.FormatPlatform(p))})
+	return image.Platforms{List: []image.Platform{p}}
+}
+
 // present is the first platform whose manifest a store has, though its index
 // may name others.
-func (l *look) present(ctx context.Context) (image.Platforms, bool) {
+func (l *look) present(ctx context.Context) (image.Platform, bool) {
 	listing, err := l.find.List(ctx)
 	if err != nil {
-		return image.Platforms{}, false
+		return image.Platform{}, false
 	}
 	for _, d := range listing.Manifests {
 		if d.Platform == nil || image.IsAttestation(d) {
 			continue
 		}
 		if _, err := l.source.Manifest(ctx, d.Digest.String()); err == nil {
-			return image.Platforms{List: []image.Platform{*d.Platform}}, true
+			return *d.Platform, true
 		}
 	}
-	return image.Platforms{}, false
+	return image.Platform{}, false
 }
 
 // name is what messages call the image.
