@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// answer counts what is sent, and gives up clients that take nothing.
+// answer counts what is sent, and gives up clients that do not take it.
 type answer struct {
 	http.ResponseWriter
 	controller *http.ResponseController
@@ -25,7 +25,7 @@ func (a *answer) WriteHeader(status int) {
 }
 
 // Write implements http.ResponseWriter. The connection ends where the client
-// takes nothing for too long.
+// needs too long to take b.
 func (a *answer) Write(b []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK

@@ -23,7 +23,7 @@ type collector struct {
 }
 
 // maxKept bounds the annotations and types of referrers that are kept in memory.
-const maxKept = 64 << 20
+const maxKept = 16 << 20
 
 // document is a manifest or an index that a store has.
 type document struct {

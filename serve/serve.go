@@ -34,8 +34,8 @@ type From struct {
 type Options struct {
 	// Username and Password are asked for (Basic) where either is there.
 	Username, Password string
-	// Stall is how long a client may take nothing of what it asked for before
-	// its connection is closed. 0 means DefaultStall.
+	// Stall is how long a client may need to take the next 32 KiB of what it
+	// asked for before its connection is closed. 0 means DefaultStall.
 	Stall time.Duration
 	// Events receives warnings: what cannot be served as it seems, and what
 	// goes wrong on our own side while it is served. May be nil.
