@@ -247,3 +247,19 @@ func (c *collector) reach(r *repository, root *document, prefer int) (reached, e
 	}
 	return got, nil
 }
+
+// within adds to all the manifests and indexes that a document leads to, of
+// those that were read.
+func (c *collector) within(root *document, all map[digest.Digest]bool) {
+	waiting := []*document{root}
+	for len(waiting) > 0 {
+		doc := waiting[len(waiting)-1]
+		waiting = waiting[:len(waiting)-1]
+		for _, d := range doc.children {
+			if child := c.documents[d.Digest]; child != nil && !all[d.Digest] {
+				all[d.Digest] = true
+				waiting = append(waiting, child)
+			}
+		}
+	}
+}

@@ -73,7 +73,9 @@ func (h *Handler) Serve(ctx context.Context, listener net.Listener, opts ListenO
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.Join(ErrCut, server.Close())
 	}
-	<-served // http.ErrServerClosed
+	if stopped := <-served; !errors.Is(stopped, http.ErrServerClosed) {
+		err = errors.Join(err, stopped)
+	}
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 // ErrName is wrapped where From.Name cannot be what images are called.
 var ErrName = errors.New("invalid name")
 
-// CollisionError: two different images have the same name.
+// CollisionError is that two different images have the same name.
 type CollisionError struct {
 	Name    string // with the tag
 	Paths   [2]string

@@ -34,13 +34,15 @@ type naming struct {
 	c *collector
 
 	nameless  []*entry
-	referrers map[digest.Digest][]*entry // without a name, by subject
-	short     map[string][]*entry        // by short repository and tag
-	listed    map[*entry]string          // the repository that Images tells
+	referrers map[digest.Digest][]*entry     // without a name, by subject
+	short     map[string][]*entry            // by short repository and tag
+	listed    map[*entry]string              // the repository that Images tells
+	parts     map[int]map[digest.Digest]bool // of the images of a store
 }
 
 func (n *naming) all() error {
 	n.referrers, n.short, n.listed = map[digest.Digest][]*entry{}, map[string][]*entry{}, map[*entry]string{}
+	n.parts = map[int]map[digest.Digest]bool{}
 	var entries []*entry
 	for i := range n.c.from {
 		found, err := n.entries(i)
@@ -246,16 +248,10 @@ func (n *naming) rival(r *repository, same []*entry) *CollisionError {
 }
 
 // placeNameless puts images without a name into their stores' repositories,
-// but those that other images lead to already.
+// but those that are parts of other images of the store.
 func (n *naming) placeNameless(entries []*entry) error {
-	reachable := map[digest.Digest]bool{}
-	for _, r := range n.repositories() {
-		for d := range r.manifests {
-			reachable[d] = true
-		}
-	}
 	for _, e := range n.nameless {
-		if e.tag == "" && reachable[e.root.Digest] {
+		if e.tag == "" && n.isPart(e, entries) {
 			continue
 		}
 		e.repository = nameOfPath(e.path)
@@ -268,6 +264,21 @@ func (n *naming) placeNameless(entries []*entry) error {
 		n.listed[e] = e.repository
 	}
 	return nil
+}
+
+// isPart says whether another image of the store names it in its index.
+func (n *naming) isPart(e *entry, entries []*entry) bool {
+	parts := n.parts[e.at]
+	if parts == nil {
+		parts = map[digest.Digest]bool{}
+		for _, other := range entries {
+			if other.at == e.at {
+				n.c.within(other.root, parts)
+			}
+		}
+		n.parts[e.at] = parts
+	}
+	return parts[e.root.Digest]
 }
 
 // isOnly says whether a store has no other image, but for what refers to it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -248,19 +249,24 @@ type servedResult struct {
 	serve.Image
 }
 
-// printServed prints the images' names in the registry.
+// printServed prints the images' names in the registry, all at once: whoever
+// reads one may pull it.
 func printServed(s streams, host string, images []serve.Image, asJSON bool) error {
+	var b strings.Builder
 	for _, img := range images {
 		name := host + "/" + img.Reference()
 		var err error
 		if asJSON {
-			err = printJSON(s.out, servedResult{name, img})
+			err = printJSON(&b, servedResult{name, img})
 		} else {
-			_, err = fmt.Fprintf(toReader{s.out}, "%s\t%s\n", line(name), img.Digest)
+			_, err = fmt.Fprintf(&b, "%s\t%s\n", line(name), img.Digest)
 		}
 		if err != nil {
-			return fmt.Errorf("print the result: %w", err)
+			return err
 		}
+	}
+	if _, err := io.WriteString(toReader{s.out}, b.String()); err != nil {
+		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil
 }
