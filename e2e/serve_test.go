@@ -109,7 +109,9 @@ func TestServe(t *testing.T) {
 			to := filepath.Join(workDir(t), "image.tar")
 			crane(t, "pull", s.host+"/"+name, to)
 			runDavit(t, "verify", to).exits(t, 0)
-			crane(t, "validate", "--platform", pasted(thisPlatform), "--remote", s.host+"/"+name)
+			if name != "davit/saved:1" { // whose layers are plain tars: crane validates gzip only
+				crane(t, "validate", "--platform", pasted(thisPlatform), "--remote", s.host+"/"+name)
+			}
 		}
 		if got := strings.Fields(crane(t, "catalog", s.host)); !slices.Equal(got, []string{"davit/layout", "davit/multi", "davit/saved"}) {
 			t.Errorf("crane's catalog is %q", got)
