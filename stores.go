@@ -40,7 +40,12 @@ func openStore(ctx context.Context, path string, events image.EventFunc) (image.
 	case exists(filepath.Join(path, ocispec.ImageLayoutFile)):
 		return opened(layout.Open(path))
 	}
-	return opened(components.Open(path))
+	store, err := components.Open(path)
+	if errors.Is(err, components.ErrNoComponents) {
+		err = fmt.Errorf("open %s: %w, and is no image layout either: it has none of oci-layout, manifest_list.json, image_manifest.json",
+			path, components.ErrNoComponents)
+	}
+	return opened(store, err)
 }
 
 // opened is a store, or nil where there is an error.

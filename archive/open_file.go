@@ -39,6 +39,9 @@ func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile
 		return nil, fmt.Errorf("%w: it is empty", image.ErrVerification)
 	}
 	f, err := os.Open(path)
+	if ofPath, ok := errors.AsType[*fs.PathError](err); ok {
+		err = ofPath.Err // the caller names the path
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/registry/remote"
 )
 
 // inspected is what davit inspect prints of an image.
@@ -181,6 +183,29 @@ func TestInspectReferrers(t *testing.T) {
 		if strings.Contains(a.path, "/referrers/") || strings.Contains(a.path, "/manifests/sha256-") {
 			t.Errorf("--no-referrers asks for them: %s", a)
 		}
+	}
+}
+
+// TestInspectORAS has ORAS's library attach an artifact as oras attach does. It
+// keeps the list of referrers under a tag too.
+func TestInspectORAS(t *testing.T) {
+	enabled(t)
+	r := startRegistry(t)
+	x := multiImage(t)
+	r.push(t, "team/app", "1", x.index)
+	repository, err := remote.NewRepository(r.host + "/team/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repository.PlainHTTP = true
+	packed, err := oras.PackManifest(t.Context(), repository, oras.PackManifestVersion1_1, "application/vnd.example.report+json",
+		oras.PackManifestOptions{Subject: &x.root, ManifestAnnotations: map[string]string{"org.example.by": "oras"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := inspected(t, r.host+"/team/app:1")
+	if !strings.Contains(got, packed.Digest.String()) || !strings.Contains(got, "application/vnd.example.report+json") {
+		t.Errorf("davit tells nothing of %s, which ORAS attached:\n%s", packed.Digest, got)
 	}
 }
 

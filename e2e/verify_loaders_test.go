@@ -26,7 +26,7 @@ type taker struct {
 // container of one of them prints what it is to print.
 type took func(t testing.TB, w written) (refused string)
 
-// asked is davit verify's name for Docker's classic store, and so on.
+// takers are all loaders. davit verify says nothing of Docker's newest.
 var takers = []taker{
 	{"docker", "classic Docker", func(t testing.TB) took { return startClassicDocker(t).takes }},
 	{"", "newest Docker", func(t testing.TB) took { return startNewestDocker(t).takes }},
@@ -111,18 +111,27 @@ func TestVerifyLoaders(t *testing.T) {
 	}
 }
 
+// departs are archives of which davit verify says the contrary of what a
+// loader does, with the reason. Where a loader does otherwise one day, this is
+// to be seen.
+var departs = map[string]map[string]string{
+	"docker": {
+		"classic Docker save without manifest.json": "20.10 reads the files of Docker before 1.10 then, which newer ones don't",
+	},
+	"podman": {
+		"classic Docker save, gzip":                           "Debian's podman and skopeo spoil a docker-archive when they decompress its gzip",
+		"podman save --format docker-archive, gzip":           "as above",
+		"davit archive with wrong diffID":                     "podman compares no diffIDs of an OCI layout: it takes what is wrong",
+		"skopeo oci-archive skopeo-oci.tar with wrong diffID": "as above",
+	},
+}
+
 // agrees checks what davit verify says of a loader and an archive.
 func agrees(t *testing.T, by taker, w written) {
 	v, text := verified(t, w.path)
 	refused := by.start(t)(t, w)
 	if by.loader == "" {
-		// davit says nothing of it, but that nothing is wrong, or what.
-		if text.code == 0 && refused != "" {
-			t.Logf("nothing is wrong with it, and it is not taken: %s", refused)
-		}
-		if text.code != 0 && refused == "" {
-			t.Logf("it is taken, and this is wrong with it: %+v", v.Problems)
-		}
+		newest(t, v, text, refused)
 		return
 	}
 	for _, l := range v.Loaders {
@@ -131,6 +140,10 @@ func agrees(t *testing.T, by taker, w written) {
 		}
 		// Debian's Docker is 20.10.
 		takes := l.Takes && !strings.Contains(l.Why, "Docker 23 or newer")
+		if why := departs[by.loader][w.what]; why != "" {
+			takes = !takes
+			t.Logf("it departs from what davit says: %s", why)
+		}
 		if takes != (refused == "") {
 			t.Errorf("davit verify says that %s takes it: %t %q\nit refuses: %q", l.Name, l.Takes, l.Why, refused)
 		}
@@ -140,6 +153,22 @@ func agrees(t *testing.T, by taker, w written) {
 	t.Errorf("davit verify says nothing of %s: %+v", by.loader, v.Loaders)
 }
 
+// newest checks Docker's newest engine, of which davit verify says nothing. It
+// takes what containerd takes and nothing is wrong with, and more. Blobs that
+// are not what they should be it does not take.
+func newest(t *testing.T, v verdict, text ran, refused string) {
+	for _, l := range v.Loaders {
+		if l.Name == "containerd" && l.Takes && text.code == 0 && refused != "" {
+			t.Errorf("nothing is wrong with it, and it is not taken: %s", refused)
+		}
+	}
+	for _, p := range v.Problems {
+		if slices.Contains([]string{"digest", "diffid", "size", "layer"}, p.What) && refused == "" {
+			t.Errorf("it is taken, and this is wrong with it: %+v", p)
+		}
+	}
+}
+
 // oddArchives are made of those that davit and Docker wrote.
 func oddArchives(t testing.TB) (odd []written) {
 	t.Helper()
@@ -147,7 +176,7 @@ func oddArchives(t testing.TB) (odd []written) {
 	for _, w := range writtenByAll(t) {
 		from[w.what] = w
 	}
-	make := func(what, of string, change func([]entry) []entry) {
+	odds := func(what, of string, change func([]entry) []entry) {
 		w := from[of]
 		if w.path == "" {
 			t.Fatalf("nothing is called %q: %q", of, slices.Sorted(maps.Keys(from)))
@@ -156,41 +185,42 @@ func oddArchives(t testing.TB) (odd []written) {
 	}
 	for _, f := range faults {
 		for _, of := range []string{"davit archive", "classic Docker save", "skopeo oci-archive skopeo-oci.tar"} {
-			make("with "+f.what, of, func(entries []entry) []entry {
+			odds("with "+f.what, of, func(entries []entry) []entry {
 				spoiled, _ := f.spoil(t, entries)
 				return spoiled
 			})
 		}
 	}
-	make("without manifest.json", "davit archive", lacking("manifest.json"))
-	make("without index.json", "davit archive", lacking("index.json"))
-	make("without oci-layout", "davit archive", lacking("oci-layout"))
-	make("without oci-layout and index.json", "davit archive", lacking("oci-layout", "index.json"))
-	make("without manifest.json", "classic Docker save", lacking("manifest.json"))
-	make("without names", "davit archive", func(entries []entry) []entry { return nameless(t, renamed(t, entries)) })
-	make("without names", "classic Docker save", func(entries []entry) []entry { return renamed(t, entries) })
-	make("without names", "skopeo oci-archive skopeo-oci.tar", func(entries []entry) []entry { return nameless(t, entries) })
+	odds("without manifest.json", "davit archive", lacking("manifest.json"))
+	odds("without index.json", "davit archive", lacking("index.json"))
+	odds("without oci-layout", "davit archive", lacking("oci-layout"))
+	odds("without oci-layout and index.json", "davit archive", lacking("oci-layout", "index.json"))
+	odds("without manifest.json", "classic Docker save", lacking("manifest.json"))
+	odds("without names", "davit archive", func(entries []entry) []entry { return nameless(t, renamed(t, entries)) })
+	odds("without names", "classic Docker save", func(entries []entry) []entry { return renamed(t, entries) })
+	odds("without names", "skopeo oci-archive skopeo-oci.tar", func(entries []entry) []entry { return nameless(t, entries) })
 	const some = "sha256:5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c5d1f7a0c"
 	for _, tag := range []string{
 		"davit/greeting@" + some, "davit/greeting:1@" + some, "davit/greeting:" + some, "davit/greeting", "Davit/Greeting:1", "", "davit/greeting:1:2", some[7:],
 		"UPPER.example:5000/greeting:1", "greeting:1",
 	} {
-		for _, of := range []string{"davit archive", "classic Docker save"} {
-			make(fmt.Sprintf("called %q", tag), of, func(entries []entry) []entry { return renamed(t, entries, tag) })
+		odds(fmt.Sprintf("called %q", tag), "davit archive", func(entries []entry) []entry { return renamed(t, entries, tag) })
+		if strings.Contains(tag, "@") {
+			odds(fmt.Sprintf("called %q", tag), "classic Docker save", func(entries []entry) []entry { return renamed(t, entries, tag) })
 		}
 	}
-	make("with names below ./", "davit archive", dotted)
-	make("with names below ./", "classic Docker save", dotted)
-	make("with names below ./", "skopeo oci-archive skopeo-oci.tar", dotted)
-	make("with an empty manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[]") })
-	make("with a broken manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[{") })
-	make("with an empty index.json", "davit archive", func(entries []entry) []entry {
+	odds("with names below ./", "davit archive", dotted)
+	odds("with names below ./", "classic Docker save", dotted)
+	odds("with names below ./", "skopeo oci-archive skopeo-oci.tar", dotted)
+	odds("with an empty manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[]") })
+	odds("with a broken manifest.json", "davit archive", func(entries []entry) []entry { return replaced(entries, "manifest.json", "[{") })
+	odds("with an empty index.json", "davit archive", func(entries []entry) []entry {
 		return replaced(entries, "index.json", `{"schemaVersion":2,"manifests":[]}`)
 	})
-	make("with a version of the layout that is to come", "davit archive", func(entries []entry) []entry {
+	odds("with a version of the layout that is to come", "davit archive", func(entries []entry) []entry {
 		return replaced(entries, "oci-layout", `{"imageLayoutVersion":"2.0.0"}`)
 	})
-	make("with the files in another order", "davit archive", func(entries []entry) []entry {
+	odds("with the files in another order", "davit archive", func(entries []entry) []entry {
 		slices.Reverse(entries)
 		return entries
 	})

@@ -107,6 +107,11 @@ func listTags(ctx context.Context, flags *registryFlags, name string, fn func(ta
 	return err
 }
 
+// shellRuns are the characters by which a shell runs what stands in a name. Bash
+// writes what several names begin with as it is, and cobra's script evaluates the
+// line at the next Tab: such a name is for the user to type, with quotes.
+const shellRuns = "$`;&|<>"
+
 // completePaths are the archives and directories that begin as typed,
 // directories with a slash behind them. descend says that they are directories
 // alone: there is more to type.
@@ -120,7 +125,7 @@ func completePaths(typed string) (paths []string, descend bool) {
 	for _, e := range entries {
 		name := e.Name()
 		hidden := strings.HasPrefix(name, ".") && begin == "" || strings.HasSuffix(name, partial.Suffix)
-		if hidden || !strings.HasPrefix(name, begin) || line(name) != name {
+		if hidden || !strings.HasPrefix(name, begin) || line(name) != name || strings.ContainsAny(name, shellRuns) {
 			continue
 		}
 		info, err := os.Stat(filepath.Join(dir, name)) // also what a link leads to

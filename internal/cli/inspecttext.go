@@ -28,7 +28,7 @@ func printInspection(w io.Writer, x davit.Inspection) error {
 	}
 	p.field("Image ID", x.ImageID.String())
 	p.field("Artifact", x.ArtifactType)
-	if x.Created != nil {
+	if x.Created != nil && !x.Created.IsZero() { // as reproducible builds have it
 		p.field("Created", x.Created.UTC().Format(time.RFC3339))
 	}
 	p.field("Author", x.Author)
@@ -149,14 +149,20 @@ func (p *inspectionWriter) referrers(all []davit.Referrer) {
 }
 
 func inspectedSize(x davit.Inspection) string {
-	s := ui.Size(x.Size) + " compressed"
-	if x.ArtifactType != "" {
-		s = ui.Size(x.Size)
+	switch {
+	case x.ArtifactType != "":
+		return ui.Size(x.Size)
+	case plainLayers(x.Layers):
+		return ui.Size(x.Size) + " uncompressed"
+	case x.Unpacked > 0:
+		return ui.Size(x.Size) + " compressed, " + ui.Size(x.Unpacked) + " uncompressed"
 	}
-	if x.Unpacked > 0 {
-		s += ", " + ui.Size(x.Unpacked) + " uncompressed"
-	}
-	return s
+	return ui.Size(x.Size) + " compressed"
+}
+
+// plainLayers says whether all layers are tars as they are.
+func plainLayers(layers []davit.InspectedLayer) bool {
+	return len(layers) > 0 && !slices.ContainsFunc(layers, func(l davit.InspectedLayer) bool { return l.Unpacked != l.Size })
 }
 
 // pairs are a map's entries as KEY=VALUE, sorted.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,9 +54,9 @@ func (f *lookFlags) addMoving(cmd *cobra.Command) {
 	f.given = cmd.Flags().Changed
 }
 
-// addPlatform adds -p.
-func (f *lookFlags) addPlatform(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: this machine's)")
+// addPlatform adds -p, and says what is taken without it.
+func (f *lookFlags) addPlatform(cmd *cobra.Command, without string) {
+	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: "+without+")")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(knownPlatforms, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -66,7 +67,7 @@ func (f *lookFlags) parse(cmd *cobra.Command, args []string, count int) error {
 		return err
 	}
 	if len(args) != count {
-		return usagef("%s takes %s, such as: %s", cmd.Name(), map[int]string{1: "one image", 2: "two images"}[count], example(cmd))
+		return usagef("%s takes %s, such as: %s", cmd.Name(), takes(cmd, count), example(cmd))
 	}
 	f.targets = nil
 	for _, arg := range args {
@@ -77,6 +78,19 @@ func (f *lookFlags) parse(cmd *cobra.Command, args []string, count int) error {
 		f.targets = append(f.targets, t)
 	}
 	return f.validate()
+}
+
+// takes is what a command's arguments are.
+func takes(cmd *cobra.Command, count int) string {
+	switch _, argument, _ := strings.Cut(cmd.Use, " "); {
+	case count == 2:
+		return "two images"
+	case argument == "REPOSITORY":
+		return "one repository"
+	case argument == "NAME@DIGEST":
+		return "one blob"
+	}
+	return "one image"
 }
 
 // example is the first of a command's examples, without what is said of it.
@@ -115,7 +129,7 @@ func (f *lookFlags) validate() error {
 		case err != nil:
 			return usageError{err}
 		case platforms.All:
-			return usagef("--platform %s: one platform is looked at at a time", f.platform)
+			return usagef("--platform %s: choose one platform; davit platforms lists them", f.platform)
 		}
 	}
 	if f.moves {
@@ -175,6 +189,9 @@ func (f *lookFlags) open(ctx context.Context, s streams) (davit.LookOptions, dis
 
 // explain adds to err what a person can do about it.
 func (f *lookFlags) explain(ctx context.Context, err error) error {
+	if errors.Is(err, davit.ErrNoFileSystem) {
+		return failure{err: err, hint: "davit inspect tells what is in it, and davit blob writes its layers one by one"}
+	}
 	references := f.references()
 	c := circumstances{disk: f.disk()}
 	if hosts := registries(references); len(hosts) == 1 {
