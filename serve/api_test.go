@@ -272,3 +272,35 @@ func TestReferrerPages(t *testing.T) {
 		t.Errorf("%d are missing", len(want))
 	}
 }
+
+// A referrer's type is its own, or its config's; an index may be one too (OCI
+// distribution-spec, "Listing Referrers").
+func TestReferrerTypes(t *testing.T) {
+	m := newMemory()
+	p := m.add("docker.io/a/b:v1", app(1, 100))
+	m.blobs[ocispec.DescriptorEmptyJSON.Digest] = ocispec.DescriptorEmptyJSON.Data
+	config := ocispec.DescriptorEmptyJSON
+	config.MediaType = "type/config"
+	want := map[digest.Digest]string{}
+	for artifactType, doc := range map[string]any{
+		"type/config": ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []image.Descriptor{}, Subject: &p.Manifest},
+		"type/own":    ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []image.Descriptor{}, Subject: &p.Manifest, ArtifactType: "type/own"},
+		"type/index":  ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []image.Descriptor{}, Subject: &p.Manifest, ArtifactType: "type/index"},
+		"":            ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []image.Descriptor{p.Manifest}, Subject: &p.Manifest},
+	} {
+		mediaType := ocispec.MediaTypeImageManifest
+		if _, ok := doc.(ocispec.Index); ok {
+			mediaType = ocispec.MediaTypeImageIndex
+		}
+		d := m.document(mediaType, doc)
+		m.name("", d)
+		want[d.Digest] = mediaType + " " + artifactType
+	}
+	got := map[digest.Digest]string{}
+	for _, d := range decode[ocispec.Index](t, get(of(t, m), "/v2/a/b/referrers/"+p.Manifest.Digest.String())).Manifests {
+		got[d.Digest] = d.MediaType + " " + d.ArtifactType
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

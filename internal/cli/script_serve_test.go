@@ -25,14 +25,3 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Fatalf("nothing is served")
 }
-
-// damage changes the last byte of a file.
-func damage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: damage FILE")
-	}
-	b, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	b[len(b)-1] ^= 1
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o666))
-}

@@ -34,7 +34,6 @@ import (
 //	exitcode CODE               what the program that signal met has ended with, after wait
 //	waitfile FILE               wait until a file is there
 //	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
-//	damage FILE                 change its last byte
 //
 // Variables: $REGISTRY is the host of the registry that was started last, $ARCH
 // this machine's architecture, $PLATFORM linux on it as --platform takes it.
@@ -67,7 +66,6 @@ func TestScripts(t *testing.T) {
 			"waitfile":     waitfile,
 			"basicauth":    basicauth,
 			"serving":      serving,
-			"damage":       damage,
 		},
 	})
 }

@@ -157,11 +157,11 @@ func (o *serveOptions) run(ctx context.Context, s streams) error {
 	}
 	shown := running.open(s.err)
 	defer shown.Close()
-	handler, err := serve.New(ctx, from, serve.Options{
-		Username: o.username, Password: password,
-		Events: shown.events,
-		Access: func(a serve.Access) { shown.step("%s", accessLine(a)) },
-	})
+	opts := serve.Options{Username: o.username, Password: password, Events: shown.events}
+	if o.display.verbose || o.display.debug {
+		opts.Access = func(a serve.Access) { shown.step("%s", accessLine(a)) }
+	}
+	handler, err := serve.New(ctx, from, opts)
 	if err != nil {
 		return explainServe(err)
 	}
