@@ -33,15 +33,16 @@ func startServe(t testing.TB, args ...string) serving {
 	return s
 }
 
-// servedImages are what the tests serve: the same image in an archive of davit's, in
-// one as Docker 20.10 saves it, and in a layout of skopeo's.
+// servedImages are what the tests serve: the same image in an archive of davit's,
+// in one as Docker 20.10 saves it, in a layout of skopeo's, and in an archive of
+// the newest Docker's.
 type servedImages struct {
 	paths []string
 	image realImage // of the archive; the others are its image of this platform
 }
 
 // The names of the images, in the order of the paths.
-var servedNames = []string{"davit/multi:1", "davit/saved:1", "davit/layout:1"}
+var servedNames = []string{"davit/multi:1", "davit/saved:1", "davit/layout:1", "davit/newest:1"}
 
 func servedFiles(t testing.TB) servedImages {
 	return once(t, "served", func(t testing.TB) servedImages {
@@ -53,14 +54,18 @@ func servedFiles(t testing.TB) servedImages {
 		x := multiImage(t)
 		r.push(t, "davit/multi", "1", x.index)
 		from := r.host + "/davit/multi:1"
-		archive, saved, layout := filepath.Join(dir, "archive.tar"), filepath.Join(dir, "saved.tar"), filepath.Join(dir, "layout")
+		archive, saved := filepath.Join(dir, "archive.tar"), filepath.Join(dir, "saved.tar")
+		layout, newest := filepath.Join(dir, "layout"), filepath.Join(dir, "newest.tar")
 		runDavit(t, "pull", from, "-p", "all", "--tag", "docker.io/davit/multi:1", "-o", archive).exits(t, 0)
-		d := startClassicDocker(t)
-		run(t, d.command("pull", "--quiet", from))
-		run(t, d.command("tag", from, "davit/saved:1"))
-		run(t, d.command("save", "--output", saved, "davit/saved:1"))
+		save := func(d *docker, name, path string) {
+			run(t, d.command("pull", "--quiet", from))
+			run(t, d.command("tag", from, name))
+			run(t, d.command("save", "--output", path, name))
+		}
+		save(startClassicDocker(t), "davit/saved:1", saved)
+		save(startNewestDocker(t), "davit/newest:1", newest)
 		run(t, skopeo(t, "copy", "--quiet", "--all", "--src-tls-verify=false", "docker://"+from, "oci:"+layout+":docker.io/davit/layout:1"))
-		return servedImages{[]string{archive, saved, layout}, x}
+		return servedImages{[]string{archive, saved, layout, newest}, x}
 	})
 }
 
@@ -94,9 +99,14 @@ func TestServe(t *testing.T) {
 		}
 	})
 	t.Run("skopeo", func(t *testing.T) {
+		for _, name := range []string{"davit/multi:1", "davit/layout:1"} {
+			if got := skopeoCopyAll(t, "docker://"+s.host+"/"+name, "--src-tls-verify=false"); got != files.image.root.Digest {
+				t.Errorf("%s: skopeo copied %s, want %s", name, got, files.image.root.Digest)
+			}
+		}
 		for _, name := range servedNames {
 			to := filepath.Join(workDir(t), "layout")
-			run(t, skopeo(t, "copy", "--quiet", "--all", "--src-tls-verify=false", "docker://"+s.host+"/"+name, "oci:"+to+":all"))
+			run(t, skopeo(t, "copy", "--quiet", "--src-tls-verify=false", "docker://"+s.host+"/"+name, "oci:"+to+":one"))
 			runDavit(t, "verify", to).exits(t, 0)
 			tags := run(t, skopeo(t, "list-tags", "--tls-verify=false", "docker://"+s.host+"/"+strings.TrimSuffix(name, ":1")))
 			if !strings.Contains(tags, `"1"`) {
@@ -113,7 +123,7 @@ func TestServe(t *testing.T) {
 				crane(t, "validate", "--platform", pasted(thisPlatform), "--remote", s.host+"/"+name)
 			}
 		}
-		if got := strings.Fields(crane(t, "catalog", s.host)); !slices.Equal(got, []string{"davit/layout", "davit/multi", "davit/saved"}) {
+		if got := strings.Fields(crane(t, "catalog", s.host)); !slices.Equal(got, []string{"davit/layout", "davit/multi", "davit/newest", "davit/saved"}) {
 			t.Errorf("crane's catalog is %q", got)
 		}
 		for _, name := range []string{"davit/multi:1", "docker.io/davit/multi:1", "davit/layout:1"} {
