@@ -68,7 +68,7 @@ func newRoot(s streams) *cobra.Command {
 	root.AddCommand(
 		newPull(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
-		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s),
+		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s), newServe(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
 		newDemo(s), newCompletion(s), newMan(), newVersion(s),
 	)

@@ -1,6 +1,6 @@
 // Package memregistry is a read-only registry in memory: the pull side of the
 // OCI distribution specification (manifests, blobs with ranges, tags, referrers)
-// and the catalog of Docker's API as an http.Handler. `davit demo` serves its image from one, and the tests' registry
+// and the catalog of Docker's API as an http.Handler. The tests' registry
 // (internal/registrytest) is one with faults around it.
 package memregistry
 
