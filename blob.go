@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -64,7 +62,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 	case opts.Output == "":
 		return BlobResult{}, errors.New("write a blob: neither a file nor a stream is named")
 	}
-	d, l, err := openBlobs(name, opts.LookOptions)
+	d, l, err := openBlobs(ctx, name, opts.LookOptions)
 	if err != nil {
 		return BlobResult{}, err
 	}
@@ -85,7 +83,9 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return result, b.stream(ctx)
 	case part == nil:
 		return result, b.file(ctx)
-	case part.From < 0 || part.From >= size || part.To >= 0 && part.To < part.From:
+	case part.From >= size:
+		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and none from %d on", d, size, part.From)
+	case part.From < 0 || part.To >= 0 && part.To < part.From:
 		return BlobResult{}, fmt.Errorf("blob %s: it has %d bytes, and no range %s of them", d, size, part)
 	}
 	end := size
@@ -97,7 +97,7 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 }
 
 // openBlobs opens where the blobs of a name are, and reads its digest.
-func openBlobs(name string, opts LookOptions) (digest.Digest, *look, error) {
+func openBlobs(ctx context.Context, name string, opts LookOptions) (digest.Digest, *look, error) {
 	if opts.Transfer.Events == nil {
 		opts.Transfer.Events = opts.Events
 	}
@@ -110,7 +110,7 @@ func openBlobs(name string, opts LookOptions) (digest.Digest, *look, error) {
 	if d == "" {
 		return "", nil, fmt.Errorf("%s: it is no blob's name: want NAME@DIGEST", l.at)
 	}
-	return d, l, l.openSource()
+	return d, l, l.openSource(ctx)
 }
 
 // BlobDigest is the digest that the location ends with; empty where there is
@@ -119,7 +119,7 @@ func (l Location) BlobDigest() digest.Digest {
 	if l.Path == "" {
 		return l.Reference.Digest
 	}
-	if d := digestOf(l.Image); image.CheckDigest(d) == nil {
+	if d := digest.Digest(l.Image); image.CheckDigest(d) == nil {
 		return d
 	}
 	return ""
@@ -143,7 +143,7 @@ func (b *blobOutput) stream(ctx context.Context) error {
 
 // file writes the blob beside its place, and gives it its name in the end.
 func (b *blobOutput) file(ctx context.Context) (err error) {
-	path, err := outputFile(b.opts.Output)
+	path, err := atomicfile.Target(b.opts.Output)
 	if err != nil {
 		return err
 	}
@@ -165,14 +165,7 @@ func (b *blobOutput) part(ctx context.Context, from, end int64) error {
 	if b.opts.Stream != nil {
 		return b.section(ctx, from, end, b.opts.Stream)
 	}
-	path, err := outputFile(b.opts.Output)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return atomicfile.WriteFunc(path, func(w io.Writer) error { return b.section(ctx, from, end, w) })
+	return atomicfile.WriteOutput(b.opts.Output, func(w io.Writer) error { return b.section(ctx, from, end, w) })
 }
 
 // section writes the bytes [from, end), by way of all that stand before them

@@ -1,10 +1,13 @@
 package davit
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +59,8 @@ type DiffLayer struct {
 // ConfigChange is a part of the config that is different; what is not there is
 // empty.
 type ConfigChange struct {
-	// Field is what: entrypoint, "env PATH", "label NAME", "port 80/tcp", …
+	// Field is what: entrypoint, "env PATH", "label NAME", "port 80/tcp",
+	// healthcheck, … An empty variable or label is "".
 	Field string `json:"field"`
 	A     string `json:"a,omitempty"`
 	B     string `json:"b,omitempty"`
@@ -69,21 +73,36 @@ type ConfigChange struct {
 // Errors are those of ListFiles.
 func Diff(ctx context.Context, a, b string, opts DiffOptions) (Difference, error) {
 	opts.LookOptions = opts.withDefaults()
-	left, err := openSide(ctx, a, opts)
+	opts.sources = newSources(opts.Registry, opts.Events)
+	defer opts.sources.close()
+	left, err := openLook(ctx, a, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
 	defer left.close()
-	right, err := openSide(ctx, b, opts)
+	right, err := openLook(ctx, b, opts.LookOptions)
 	if err != nil {
 		return Difference{}, err
 	}
 	defer right.close()
+	return diff(ctx, left, right, opts.NoFiles)
+}
+
+// diff compares what two looks find.
+func diff(ctx context.Context, a, b *look, noFiles bool) (Difference, error) {
+	left, err := a.side(ctx)
+	if err != nil {
+		return Difference{}, err
+	}
+	right, err := b.side(ctx)
+	if err != nil {
+		return Difference{}, err
+	}
 	d := Difference{A: left.about(), B: right.about(), Same: left.manifest().Digest == right.manifest().Digest}
 	d.Shared, d.OnlyA, d.OnlyB = diffLayers(left.manifest(), right.manifest())
 	d.Fetch = toFetch(left.manifest(), right.manifest())
 	d.Config = diffConfigs(left.manifest(), right.manifest())
-	if opts.NoFiles {
+	if noFiles {
 		return d, nil
 	}
 	d.Files, err = diffFiles(ctx, left, right)
@@ -96,14 +115,9 @@ type side struct {
 	image image.Image
 }
 
-func openSide(ctx context.Context, name string, opts DiffOptions) (*side, error) {
-	l, err := openLook(name, opts.LookOptions)
-	if err != nil {
-		return nil, err
-	}
+func (l *look) side(ctx context.Context) (*side, error) {
 	img, err := l.resolve(ctx)
 	if err != nil {
-		l.close()
 		return nil, err
 	}
 	return &side{l, img}, nil
@@ -113,8 +127,7 @@ func (s *side) manifest() image.Manifest { return s.image.Manifests[0] }
 
 func (s *side) about() DiffSide {
 	m := s.manifest()
-	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest}
-	about.Size, _ = sizes(m)
+	about := DiffSide{Name: s.name(s.image), Platform: platformOf(m), Manifest: m.Digest, Size: servedSize(m.Config.Descriptor, m.Layers)}
 	if s.stored.Made {
 		about.Manifest = ""
 	}
@@ -197,18 +210,74 @@ func configFields(m image.Manifest) map[string]string {
 	} {
 		fields[field] = value
 	}
+	values := map[string][]string{}
 	for _, env := range c.Env {
 		name, value, _ := strings.Cut(env, "=")
-		fields["env "+name] = value
+		values[name] = append(values[name], value)
+	}
+	for name, all := range values {
+		fields["env "+name] = thereOf(all...)
 	}
 	for name, value := range c.Labels {
-		fields["label "+name] = value
+		fields["label "+name] = thereOf(value)
 	}
 	for _, port := range c.Ports {
 		fields["port "+port] = "yes"
 	}
 	for _, volume := range c.Volumes {
 		fields["volume "+volume] = "yes"
+	}
+	others := otherFields(m)
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		field := strings.ToLower(name)
+		if _, taken := fields[field]; taken || strings.Contains(name, " ") {
+			field = "config " + name // which is none of the above
+		}
+		fields[field] = others[name]
+	}
+	return fields
+}
+
+// thereOf is the value of what is there, which an empty text would not tell; or
+// all values of what is there more than once.
+func thereOf(values ...string) string {
+	if len(values) == 1 && values[0] != "" && values[0] != `""` {
+		return values[0]
+	}
+	var quoted []string
+	for _, value := range values {
+		quoted = append(quoted, strconv.Quote(value))
+	}
+	return strings.Join(quoted, " ")
+}
+
+// toldFields are those of the config's object config that are compared one by
+// one, or that a build left of its own container, which no other one has.
+var toldFields = []string{
+	"User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal", "Image", "Hostname",
+}
+
+// otherFields are what else the config tells of running, as JSON: Docker's own,
+// such as Healthcheck, OnBuild and Shell, and whatever a builder writes.
+func otherFields(m image.Manifest) map[string]string {
+	var config struct {
+		Config map[string]any `json:"config"`
+	}
+	in := json.NewDecoder(bytes.NewReader(m.Config.Bytes))
+	in.UseNumber()
+	if in.Decode(&config) != nil {
+		return nil // it was read before: it cannot be
+	}
+	fields := map[string]string{}
+	for name, told := range config.Config {
+		if slices.ContainsFunc(toldFields, func(known string) bool { return strings.EqualFold(known, name) }) {
+			continue
+		}
+		value, err := json.Marshal(told)
+		if err != nil || slices.Contains([]string{"null", "false", "0", `""`, "[]", "{}"}, string(value)) {
+			continue // as if it were not there
+		}
+		fields[name] = string(value)
 	}
 	return fields
 }

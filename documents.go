@@ -11,13 +11,17 @@ import (
 )
 
 // documents is a source whose manifests are fetched once, however often they
-// are asked for: registries count them.
+// are asked for, as long as they fit into maxKept: registries count them.
 type documents struct {
 	image.Source
 
 	mu    sync.Mutex
 	known map[string]image.Content // by tag or digest
+	kept  int                      // bytes
 }
+
+// maxKept bounds the bytes of the manifests that one look keeps in memory.
+const maxKept = 32 << 20
 
 var (
 	_ image.TagLister      = (*documents)(nil)
@@ -39,11 +43,18 @@ func (d *documents) Manifest(ctx context.Context, tagOrDigest string) (image.Con
 	}
 	c, err := d.Source.Manifest(ctx, tagOrDigest)
 	if err == nil {
-		d.mu.Lock()
-		d.known[tagOrDigest], d.known[c.Digest.String()] = c, c
-		d.mu.Unlock()
+		d.keep(tagOrDigest, c)
 	}
 	return c, err
+}
+
+func (d *documents) keep(tagOrDigest string, c image.Content) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept+len(c.Bytes) <= maxKept {
+		d.kept += len(c.Bytes)
+		d.known[tagOrDigest], d.known[c.Digest.String()] = c, c
+	}
 }
 
 // Tags implements image.TagLister.

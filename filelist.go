@@ -88,7 +88,7 @@ var fileTypes = map[byte]FileType{
 // Errors wrap image.ErrNotFound, also where the path is not there,
 // image.ErrUnauthorized, image.ErrVerification, or are ErrNoFileSystem.
 func ListFiles(ctx context.Context, name, path string, opts LookOptions) (iter.Seq[File], error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func ListFiles(ctx context.Context, name, path string, opts LookOptions) (iter.S
 //
 // Errors are those of ListFiles.
 func Cat(ctx context.Context, name, path string, w io.Writer, opts LookOptions) (File, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return File{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/atomicfile"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/rootfs"
 	"github.com/davit-cli/davit/transfer"
@@ -67,7 +68,7 @@ func (p *pull) newFlattening(img image.Image, path string) (*flattening, error) 
 	case p.opts.Format == Files:
 		f.path, dir, err = outputDirectory(path)
 	default:
-		f.path, err = outputFile(path)
+		f.path, err = atomicfile.Target(path)
 		dir = f.path + partial.Suffix
 	}
 	if err == nil && p.opts.SaveConfig != "" {

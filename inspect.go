@@ -28,7 +28,7 @@ type Inspection struct {
 	// Name is the image's full name, with the tag that was taken. It is empty
 	// for an image on disk that is given none.
 	Name string `json:"name,omitempty"`
-	// Digest, MediaType and Size are what the name names, an index or a manifest.
+	// Digest and MediaType are what the name names, an index or a manifest.
 	Digest    digest.Digest `json:"digest,omitempty"`
 	MediaType string        `json:"media_type"`
 	// Platforms are those of the index.
@@ -111,7 +111,7 @@ type BaseImage struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Inspect(ctx context.Context, name string, opts InspectOptions) (Inspection, error) {
-	l, err := openLook(name, opts.LookOptions)
+	l, err := openLook(ctx, name, opts.LookOptions)
 	if err != nil {
 		return Inspection{}, err
 	}
@@ -140,7 +140,7 @@ func (l *look) resolveAny(ctx context.Context) (image.Image, error) {
 	first := *none.Available[0].Platform
 	l.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("it is not there for %s, this machine's platform; looking at %s",
 		image.FormatPlatform(none.Want), image.FormatPlatform(first))})
-	return l.resolveFor(ctx, image.Platforms{List: []image.Platform{first}})
+	return l.find.Image(ctx, image.Platforms{List: []image.Platform{first}})
 }
 
 // platforms are those of the image's index, as the index tells them.
@@ -148,7 +148,7 @@ func (l *look) platforms(ctx context.Context, img image.Image) ([]string, error)
 	if len(img.Indexes) == 0 {
 		return nil, nil
 	}
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func newInspection(img image.Image, made bool) Inspection {
 	if !made {
 		x.Digest, x.Manifest = root.Digest, m.Digest
 	}
-	x.Size, x.Unpacked = sizes(m)
+	x.Size, x.Unpacked = servedSize(m.Config.Descriptor, m.Layers), unpackedSize(m.Layers)
 	for _, d := range m.Layers {
 		x.Layers = append(x.Layers, InspectedLayer{Digest: d.Digest, MediaType: d.MediaType, Size: d.Size, Unpacked: unpacked(d), URLs: d.URLs})
 	}
@@ -201,25 +201,31 @@ func artifactType(m ocispec.Manifest) string {
 	return m.Config.MediaType
 }
 
-// sizes are the bytes of a manifest's config and layers as served, each once,
-// and of all layers' tars, 0 where the manifest does not tell it of each.
-func sizes(m image.Manifest) (served, tars int64) {
-	served = m.Config.Size
-	seen := map[digest.Digest]bool{}
-	known := true
-	for _, d := range m.Layers {
+// servedSize is the bytes of config and layers as served, each once.
+func servedSize(config image.Descriptor, layers []image.Descriptor) int64 {
+	size := config.Size
+	seen := map[digest.Digest]bool{config.Digest: true}
+	for _, d := range layers {
 		if !seen[d.Digest] {
-			served += d.Size
+			size += d.Size
 		}
 		seen[d.Digest] = true
-		size := unpacked(d)
-		tars += size
-		known = known && size > 0
 	}
-	if !known {
-		tars = 0
+	return size
+}
+
+// unpackedSize is the bytes of all layers' tars; 0 where the manifest does not
+// tell it of each.
+func unpackedSize(layers []image.Descriptor) int64 {
+	var size int64
+	for _, d := range layers {
+		n := unpacked(d)
+		if n == 0 {
+			return 0
+		}
+		size += n
 	}
-	return served, tars
+	return size
 }
 
 // annotationUnpacked tells the size of an eStargz layer's tar.

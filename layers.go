@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -29,7 +31,8 @@ type layers struct {
 	// read after their names.
 	keep bool
 
-	tables map[digest.Digest]*toc.Table     // of layers that were listed by them
+	budget *toc.Budget                      // of all tables
+	tables map[digest.Digest]*toc.Table     // of layers that list has listed by them
 	kept   map[digest.Digest]*tempfile.File // whole layers
 }
 
@@ -38,7 +41,7 @@ func (l *look) layers(img image.Image) (*layers, error) {
 	if !m.IsImage() {
 		return nil, ErrNoFileSystem
 	}
-	return &layers{look: l, layers: m.Layers, tables: map[digest.Digest]*toc.Table{}, kept: map[digest.Digest]*tempfile.File{}}, nil
+	return &layers{look: l, layers: m.Layers, budget: toc.NewBudget(maxTables), tables: map[digest.Digest]*toc.Table{}, kept: map[digest.Digest]*tempfile.File{}}, nil
 }
 
 // release removes what was kept.
@@ -64,38 +67,59 @@ func (v *layers) view(ctx context.Context, known map[digest.Digest]*rootfs.Listi
 	return rootfs.Overlay(ctx, listings, rootfs.OverlayOptions{})
 }
 
+// maxTables is the memory in bytes that the tables of contents of an image may
+// take. Layers beyond it are read whole.
+const maxTables = 1 << 30
+
 // tableJobs is how many tables of contents are read at once.
 const tableJobs = 8
 
+// unknown are the layers that known has not, each once.
+func (v *layers) unknown(known map[digest.Digest]*rootfs.Listing) []image.Descriptor {
+	var unknown []image.Descriptor
+	for _, layer := range v.layers {
+		met := func(d image.Descriptor) bool { return d.Digest == layer.Digest }
+		if known[layer.Digest] == nil && !slices.ContainsFunc(unknown, met) {
+			unknown = append(unknown, layer)
+		}
+	}
+	return unknown
+}
+
 // listTables lists the layers that have a table of contents.
 func (v *layers) listTables(ctx context.Context, known map[digest.Digest]*rootfs.Listing) error {
-	found := make([]*toc.Table, len(v.layers))
+	todo := v.unknown(known)
+	found := make([]*rootfs.Listing, len(todo))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(tableJobs)
-	for i, layer := range v.layers {
-		if known[layer.Digest] != nil {
-			continue
-		}
-		group.Go(func() (err error) {
-			found[i], err = v.table(groupCtx, layer)
+	for i, layer := range todo {
+		group.Go(func() error {
+			table, err := v.table(groupCtx, layer)
+			if err == nil && table != nil {
+				found[i], err = listTable(groupCtx, layer, table)
+			}
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for i, table := range found {
-		layer := v.layers[i]
-		if table == nil || known[layer.Digest] != nil {
-			continue
+	for i, layer := range todo {
+		if found[i] != nil {
+			known[layer.Digest] = found[i]
 		}
-		listing, err := v.listTable(ctx, layer, table)
-		if err != nil {
-			return err
-		}
-		known[layer.Digest] = listing
 	}
-	return nil
+	return v.fit(known)
+}
+
+// fit says whether what is known of the layers so far is not too much for one
+// image: before all of it is in memory.
+func (v *layers) fit(known map[digest.Digest]*rootfs.Listing) error {
+	var listings []*rootfs.Listing
+	for _, layer := range v.layers {
+		listings = append(listings, known[layer.Digest])
+	}
+	return rootfs.Fit(listings, rootfs.OverlayOptions{})
 }
 
 // table reads a layer's table of contents, where it has one that is to be used.
@@ -106,7 +130,7 @@ func (v *layers) table(ctx context.Context, layer image.Descriptor) (*toc.Table,
 	item := v.item(layer)
 	table, err := toc.Open(ctx, layer, func(ctx context.Context, off, n int64, w io.Writer) error {
 		return transfer.Section(ctx, item, off, n, w, v.opts.Transfer)
-	})
+	}, v.budget)
 	var none *image.NoRangeError
 	switch {
 	case errors.As(err, &none):
@@ -132,12 +156,11 @@ func tellsDigests(table *toc.Table) bool {
 	return true
 }
 
-func (v *layers) listTable(ctx context.Context, layer image.Descriptor, table *toc.Table) (*rootfs.Listing, error) {
+func listTable(ctx context.Context, layer image.Descriptor, table *toc.Table) (*rootfs.Listing, error) {
 	listing, err := rootfs.ListHeaders(ctx, headers(table), rootfs.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read the table of contents of layer %s: %w", layer.Digest, err)
 	}
-	v.tables[layer.Digest] = table
 	return listing, nil
 }
 
@@ -154,28 +177,24 @@ func headers(table *toc.Table) iter.Seq2[*tar.Header, digest.Digest] {
 // listWhole reads the layers that are still unknown from end to end, each once.
 func (v *layers) listWhole(ctx context.Context, known map[digest.Digest]*rootfs.Listing) error {
 	var todo []transfer.Item
-	wanted := map[digest.Digest]bool{}
-	for _, layer := range v.layers {
-		if known[layer.Digest] == nil && !wanted[layer.Digest] {
-			wanted[layer.Digest] = true
-			todo = append(todo, v.item(layer))
-		}
+	for _, layer := range v.unknown(known) {
+		todo = append(todo, v.item(layer))
 	}
 	if len(todo) == 0 {
 		return nil
 	}
-	read := map[digest.Digest]*rootfs.Listing{}
+	read := maps.Clone(known) // known is not the sink's, which may outlive ctx's end
 	_, err := transfer.Stream(ctx, todo, v.opts.Transfer, func(i int, blob io.Reader) (err error) {
 		layer := todo[i].Blob.Digest
-		read[layer], err = v.listBlob(ctx, layer, blob)
-		return err
+		if read[layer], err = v.listBlob(ctx, layer, blob); err != nil {
+			return err
+		}
+		return v.fit(read)
 	})
 	if err != nil {
 		return err
 	}
-	for layer, listing := range read {
-		known[layer] = listing
-	}
+	maps.Copy(known, read)
 	return nil
 }
 
@@ -208,7 +227,8 @@ func (v *layers) list(ctx context.Context, i int) (*rootfs.Listing, error) {
 		return nil, err
 	}
 	if table != nil {
-		return v.listTable(ctx, layer, table)
+		v.tables[layer.Digest] = table
+		return listTable(ctx, layer, table)
 	}
 	one := layers{look: v.look, layers: []image.Descriptor{layer}, digests: v.digests, keep: v.keep, kept: v.kept}
 	known := map[digest.Digest]*rootfs.Listing{}

@@ -1,11 +1,15 @@
 package davit
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/ref"
 )
@@ -31,7 +35,7 @@ func (l Location) String() string {
 		return l.Reference.String()
 	case l.Image == "":
 		return l.Path
-	case strings.Contains(l.Image, ":") && ref.CheckDigest(digestOf(l.Image)) == nil:
+	case strings.Contains(l.Image, ":") && ref.CheckDigest(digest.Digest(l.Image)) == nil:
 		return l.Path + "@" + l.Image
 	}
 	return l.Path + ":" + l.Image
@@ -54,7 +58,21 @@ func ParseLocation(s string) (Location, error) {
 		return at, nil
 	}
 	r, err := ref.Parse(s)
+	if err != nil {
+		err = cmp.Or(noImageFile(strings.TrimSpace(s)), err)
+	}
 	return Location{Reference: r}, err
+}
+
+// noImageFile is an error where s is no image's name, and rather a file's.
+func noImageFile(s string) error {
+	switch path := splitPath(s).Path; {
+	case !strings.Contains(s, "://") && exists(path):
+		return fmt.Errorf("%w: %q is no image's name; if the file of that name is meant, write %q", ref.ErrInvalid, s, "./"+s)
+	case IsArchiveName(path):
+		return fmt.Errorf("%w: %q is no image's name, and there is no such file", ref.ErrInvalid, s)
+	}
+	return nil
 }
 
 // transports are skopeo's names for what is on disk.
@@ -120,7 +138,13 @@ func exists(path string) bool {
 // isArchive says whether a file is there that is called like an archive.
 func isArchive(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
+	return err == nil && info.Mode().IsRegular() && IsArchiveName(path)
+}
+
+// IsArchiveName says whether a file is called like an archive: ParseLocation
+// takes one that is there for a path.
+func IsArchiveName(path string) bool {
+	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
 		return strings.HasSuffix(strings.ToLower(path), end)
 	})
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -29,6 +27,8 @@ type LookOptions struct {
 	// Events receives progress, warnings and steps. May be nil. It is also
 	// used for Registry and Transfer where they have none.
 	Events image.EventFunc
+
+	sources *sources // of a command with several images; nil: each has its own
 }
 
 // look is one image that is looked at.
@@ -36,8 +36,9 @@ type look struct {
 	opts     LookOptions
 	at       Location
 	want     image.Platforms
-	sources  *sources
+	own      *sources // nil: none, or the options'
 	source   *documents
+	find     *image.Finder
 	store    image.Store // what the source reads, where it is on disk
 	stored   image.Stored
 	released bool
@@ -45,7 +46,7 @@ type look struct {
 
 // openLook opens where an image is, as ParseLocation reads it. For a registry
 // it sends nothing. The caller ends with close.
-func openLook(name string, opts LookOptions) (*look, error) {
+func openLook(ctx context.Context, name string, opts LookOptions) (*look, error) {
 	l := &look{opts: opts.withDefaults()}
 	var err error
 	if opts.Platform != "" {
@@ -59,24 +60,38 @@ func openLook(name string, opts LookOptions) (*look, error) {
 	if l.at, err = ParseLocation(name); err != nil {
 		return nil, err
 	}
-	if err := l.openSource(); err != nil || l.store == nil {
-		return l, err
+	if err := l.openSource(ctx); err != nil {
+		return nil, err
+	}
+	if l.store == nil {
+		l.find = image.NewFinder(l.source, l.at.Reference, l.opts.Events)
+		return l, nil
 	}
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		return nil, errors.Join(err, l.store.Close())
 	}
+	l.find = image.NewStoredFinder(l.source, l.stored, l.at.Path, l.opts.Events)
 	return l, nil
 }
 
-// openSource opens the source that the location names.
-func (l *look) openSource() error {
+// openSource opens the source that the location names. On error nothing stays
+// open.
+func (l *look) openSource(ctx context.Context) error {
 	if l.at.Path == "" {
-		l.sources = newSources(l.opts.Registry, l.opts.Events)
-		source, err := l.sources.open(l.at.Reference)
+		sources := l.opts.sources
+		if sources == nil {
+			sources = newSources(l.opts.Registry, l.opts.Events)
+			l.own = sources
+		}
+		source, err := sources.open(l.at.Reference)
+		if err != nil {
+			l.close()
+			return err
+		}
 		l.source = newDocuments(source)
-		return err
+		return nil
 	}
-	store, err := openStore(l.at.Path)
+	store, err := openStore(ctx, l.at.Path, l.opts.Events)
 	if err != nil {
 		return err
 	}
@@ -103,8 +118,8 @@ func (l *look) close() {
 		return
 	}
 	l.released = true
-	if l.sources != nil {
-		l.sources.close()
+	if l.own != nil {
+		l.own.close()
 	}
 	if l.store != nil {
 		_ = l.store.Close()
@@ -178,38 +193,28 @@ func storedNames(images []image.Stored, path string) string {
 	return strings.Join(names, ", ")
 }
 
-// resolve finds the image for the wanted platform. Of an image on disk that
-// has not got this machine's, it takes what is there.
+// resolve finds the image for the wanted platform, by the rules of here.
 func (l *look) resolve(ctx context.Context) (image.Image, error) {
-	img, err := l.resolveFor(ctx, l.want)
+	return here(ctx, l, l.find.Image)
+}
+
+// here finds something for the wanted platform. Of an image on disk that has
+// not got this machine's, it takes what is there.
+func here[T any](ctx context.Context, l *look, find func(context.Context, image.Platforms) (T, error)) (T, error) {
+	found, err := find(ctx, l.want)
 	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
-		return img, err
+		return found, err
 	}
 	if present, ok := l.present(ctx); ok {
-		return l.resolveFor(ctx, present)
+		return find(ctx, present)
 	}
-	return img, err
-}
-
-func (l *look) resolveFor(ctx context.Context, want image.Platforms) (image.Image, error) {
-	if l.store == nil {
-		return image.Resolve(ctx, l.source, l.at.Reference, want, l.opts.Events)
-	}
-	return image.ResolveStored(ctx, l.source, l.stored, l.at.Path, want, l.opts.Events)
-}
-
-// list finds the manifests of all platforms.
-func (l *look) list(ctx context.Context) (image.Listing, error) {
-	if l.store == nil {
-		return image.List(ctx, l.source, l.at.Reference, l.opts.Events)
-	}
-	return image.ListStored(ctx, l.source, l.stored, l.at.Path, l.opts.Events)
+	return found, err
 }
 
 // present is the first platform whose manifest a store has, though its index
 // may name others.
 func (l *look) present(ctx context.Context) (image.Platforms, bool) {
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return image.Platforms{}, false
 	}
@@ -237,5 +242,3 @@ func (l *look) item(layer image.Descriptor) transfer.Item {
 	source, mirrors := layerSources(l.source.Source)
 	return transfer.Item{Blob: layer, Source: source, Mirrors: mirrors}
 }
-
-func digestOf(s string) digest.Digest { return digest.Digest(s) }

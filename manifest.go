@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/ref"
 )
 
 // Document is a manifest, index or config, exactly as it was served.
@@ -25,27 +24,26 @@ type Document struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Manifest(ctx context.Context, name string, opts LookOptions) (Document, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return Document{}, err
 	}
 	defer l.close()
-	find := image.Finder.Root
-	if opts.Platform != "" {
-		find = image.Finder.Manifest
-	}
 	if l.genuine() != nil {
 		l.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf(
 			"%s: an archive of docker save has no manifest: this one is made of what is in it", l.at)})
 	}
-	f := l.finder(l.want)
-	content, err := find(f, ctx)
+	if opts.Platform != "" {
+		content, err := l.find.Manifest(ctx, l.want)
+		return Document{l.called(), content}, err
+	}
+	content, err := l.find.Root(ctx)
 	var unknown *image.UnknownError
-	if opts.Platform == "" && errors.As(err, &unknown) {
+	if errors.As(err, &unknown) {
 		l.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: unknown.Error()})
 		content, err = unknown.Content, nil
 	}
-	return Document{l.called(f.Reference()), content}, err
+	return Document{l.called(), content}, err
 }
 
 // Config is the config of an image for LookOptions.Platform, or else for this
@@ -55,60 +53,45 @@ func Manifest(ctx context.Context, name string, opts LookOptions) (Document, err
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func Config(ctx context.Context, name string, opts LookOptions) (Document, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return Document{}, err
 	}
 	defer l.close()
-	f := l.finder(l.want)
-	content, err := f.Config(ctx)
-	if l.store != nil && opts.Platform == "" && errors.Is(err, image.ErrNotFound) {
-		if present, ok := l.present(ctx); ok {
-			f = l.finder(present)
-			content, err = f.Config(ctx)
-		}
-	}
-	return Document{l.called(f.Reference()), content}, err
+	content, err := here(ctx, l, l.find.Config)
+	return Document{l.called(), content}, err
 }
 
 // Digest is the descriptor of what a name names, as its registry tells it, with
 // the full name and the tag that was chosen. Where the registry can tell it so,
 // no manifest is fetched, and nothing verified. With LookOptions.Platform it is
-// the descriptor of that platform's manifest, which is.
+// the descriptor of that platform's manifest, as the index has it, which is
+// fetched and verified; where none tells the platform, manifest and config are.
 //
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause. An archive of docker
 // save has no manifest to tell of, which is an image.ErrNotFound.
 func Digest(ctx context.Context, name string, opts LookOptions) (image.Descriptor, string, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return image.Descriptor{}, "", err
 	}
 	defer l.close()
-	switch {
-	case l.genuine() != nil:
-		return image.Descriptor{}, "", l.genuine()
-	case opts.Platform != "":
-		f := l.finder(l.want)
-		manifest, err := f.Manifest(ctx)
-		return manifest.Descriptor, l.called(f.Reference()), err
-	case l.store != nil:
-		return l.stored.Descriptor, l.called(l.finder(l.want).Reference()), nil
+	if err := l.genuine(); err != nil {
+		return image.Descriptor{}, "", err
 	}
-	d, r, err := image.Describe(ctx, l.source, l.at.Reference, l.opts.Events)
-	return d, l.called(r), err
-}
-
-// finder finds documents of the image.
-func (l *look) finder(want image.Platforms) image.Finder {
-	if l.store == nil {
-		return image.NewFinder(l.source, l.at.Reference, want, l.opts.Events)
+	var d image.Descriptor
+	if opts.Platform != "" {
+		d, err = l.find.DescribeManifest(ctx, l.want)
+	} else {
+		d, err = l.find.DescribeRoot(ctx)
 	}
-	return image.NewStoredFinder(l.store, l.stored, l.at.Path, want, l.opts.Events)
+	return d, l.called(), err
 }
 
 // called is what results call the image.
-func (l *look) called(r ref.Reference) string {
+func (l *look) called() string {
+	r := l.find.Reference()
 	if r.Repository == "" {
 		return l.at.String()
 	}

@@ -102,34 +102,6 @@ func writable(path string) bool {
 // suffix is the end of a file's name, in lower case.
 func suffix(path string) string { return strings.ToLower(filepath.Ext(path)) }
 
-// outputFile follows a link to the file that is to be replaced, and refuses
-// what is no file: a directory, a device, a pipe.
-func outputFile(path string) (string, error) {
-	if base := filepath.Base(path); os.IsPathSeparator(path[len(path)-1]) || base == "." || base == ".." {
-		return "", fmt.Errorf("write %s: it names a directory: name a file in it", path)
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return path, nil // not there, or nothing that the writing would not meet
-	}
-	target := path
-	if info.Mode()&os.ModeSymlink != 0 {
-		if info, err = os.Stat(path); err == nil && info.Mode().IsRegular() {
-			target, err = filepath.EvalSymlinks(path)
-		}
-		if err != nil {
-			return "", fmt.Errorf("write %s: it is a link that leads nowhere: %w", path, err)
-		}
-	}
-	switch {
-	case info.IsDir():
-		return "", fmt.Errorf("write %s: it is a directory: name a file in it", path)
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("write %s: it is no regular file (-o - writes to a pipe)", path)
-	}
-	return target, nil
-}
-
 // outputDirectory follows a link to the directory that is to be filled, in
 // which nothing but a partial may be, and chooses the partial's. That is in a
 // directory which is there already: it may be a mount point, and its parent

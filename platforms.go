@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
@@ -22,7 +21,8 @@ type PlatformResult struct {
 	Variant      string   `json:"variant,omitempty"`
 	OSVersion    string   `json:"os_version,omitempty"`
 	OSFeatures   []string `json:"os_features,omitempty"`
-	// Digest is the manifest's.
+	// Digest is the manifest's; empty where that was made from an archive
+	// without one.
 	Digest string `json:"digest"`
 	// Size is that of config and layers in bytes, compressed as they are, each
 	// blob once. 0: the manifest could not be had, Err tells why.
@@ -40,12 +40,12 @@ type PlatformResult struct {
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
 func ListPlatforms(ctx context.Context, name string, opts LookOptions) ([]PlatformResult, error) {
-	l, err := openLook(name, opts)
+	l, err := openLook(ctx, name, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	listing, err := l.list(ctx)
+	listing, err := l.find.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,10 @@ func (l *look) platform(ctx context.Context, root image.Content, d image.Descrip
 	}
 	content, err := root, error(nil)
 	if d.Digest != root.Digest {
-		content, err = l.source.Manifest(ctx, d.Digest.String())
+		content, err = l.fetchManifest(ctx, d)
+	}
+	if l.stored.Made {
+		r.Digest = "" // no registry knows it
 	}
 	if err == nil {
 		err = l.measure(ctx, content, &r)
@@ -82,19 +85,25 @@ func (l *look) platform(ctx context.Context, root image.Content, d image.Descrip
 	return r
 }
 
+// fetchManifest fetches what an index names.
+func (l *look) fetchManifest(ctx context.Context, d image.Descriptor) (image.Content, error) {
+	c, err := l.source.Manifest(ctx, d.Digest.String())
+	if err != nil {
+		return image.Content{}, err // it names the step
+	}
+	if err := image.CheckBytes(d, c.Bytes); err != nil {
+		return image.Content{}, fmt.Errorf("get manifest %s: %w", d.Digest, err)
+	}
+	return c, nil
+}
+
 // measure adds the size, and the platform where the index has not told it.
 func (l *look) measure(ctx context.Context, content image.Content, r *PlatformResult) error {
 	manifest, err := image.ParseManifest(content)
 	if err != nil {
 		return fmt.Errorf("read manifest %s: %w", content.Digest, err)
 	}
-	blobs := map[digest.Digest]int64{manifest.Config.Digest: manifest.Config.Size}
-	for _, layer := range manifest.Layers {
-		blobs[layer.Digest] = layer.Size
-	}
-	for _, size := range blobs {
-		r.Size += size
-	}
+	r.Size = servedSize(manifest.Config, manifest.Layers)
 	if r.Platform != "" {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
@@ -104,5 +105,18 @@ func TestListPlatformsWithoutIndex(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Platform != "" || got[0].Size != config.Size || !strings.Contains(got[0].Error, want) || (want == "") != (got[0].Err == nil) {
 			t.Errorf("%s: %+v, %v", mediaType, got, err)
 		}
+	}
+}
+
+// A manifest of another size than its index says is not taken, as by a pull.
+func TestListPlatformsOfAnotherSize(t *testing.T) {
+	server := registrytest.Start(t, registrytest.Options{})
+	m := server.Push("app", "one", registrytest.Image{}).Manifest
+	server.PushRaw("app", "v1", ocispec.MediaTypeImageIndex, fmt.Appendf(nil,
+		`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":"amd64"}}]}`,
+		ocispec.MediaTypeImageIndex, m.MediaType, m.Digest, m.Size+1))
+	got, err := davit.ListPlatforms(t.Context(), server.Host()+"/app:v1", davit.LookOptions{})
+	if err != nil || len(got) != 1 || !errors.Is(got[0].Err, image.ErrVerification) || got[0].Size != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

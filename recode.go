@@ -14,6 +14,7 @@ import (
 
 	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/atomicfile"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/layout"
 	"github.com/davit-cli/davit/recode"
@@ -53,7 +54,7 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 	dir := ""
 	if p.opts.Stream == nil {
 		var err error
-		if w.path, err = outputFile(w.path); err != nil {
+		if w.path, err = atomicfile.Target(w.path); err != nil {
 			return w, err
 		}
 		dir = w.path + partial.Suffix

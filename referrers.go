@@ -76,6 +76,10 @@ func kindOf(types []string) string {
 	return "artifact"
 }
 
+// maxPredicates is of how many attestations the manifests are fetched: builders
+// make one for a manifest.
+const maxPredicates = 8
+
 // attestations are the manifests in the image's indexes that tell about the
 // build of its manifest (buildkit's provenance and SBOMs).
 func (l *look) attestations(ctx context.Context, img image.Image) []Referrer {
@@ -90,7 +94,10 @@ func (l *look) attestations(ctx context.Context, img image.Image) []Referrer {
 			if !image.IsAttestation(d) || d.Annotations["vnd.docker.reference.digest"] != m.String() {
 				continue
 			}
-			r := Referrer{Digest: d.Digest, Size: d.Size, Subject: m, Types: l.predicates(ctx, d)}
+			r := Referrer{Digest: d.Digest, Size: d.Size, Subject: m}
+			if len(all) < maxPredicates {
+				r.Types = l.predicates(ctx, d)
+			}
 			r.Kind = kindOf(append(r.Types, "attestation"))
 			all = append(all, r)
 		}
@@ -101,7 +108,7 @@ func (l *look) attestations(ctx context.Context, img image.Image) []Referrer {
 // predicates are the types of an attestation's statements, where its manifest
 // can be had.
 func (l *look) predicates(ctx context.Context, d image.Descriptor) []string {
-	c, err := l.source.Manifest(ctx, d.Digest.String())
+	c, err := l.fetchManifest(ctx, d)
 	if err != nil {
 		return nil
 	}

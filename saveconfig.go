@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -79,7 +80,11 @@ func saveConfig(path string, m image.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("save the config: %w", err)
 	}
-	if err := atomicfile.Write(path, out.Bytes()); err != nil {
+	err = atomicfile.WriteOutput(path, func(w io.Writer) error {
+		_, err := out.WriteTo(w)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("save the config as %s: %w", path, err)
 	}
 	return nil

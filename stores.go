@@ -1,6 +1,7 @@
 package davit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,8 +17,8 @@ import (
 )
 
 // openStore opens what is at a path: an archive, an image layout or a
-// directory of components.
-func openStore(path string) (image.Store, error) {
+// directory of components. It ends when ctx does, which the store outlives.
+func openStore(ctx context.Context, path string, events image.EventFunc) (image.Store, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -25,11 +26,16 @@ func openStore(path string) (image.Store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open the image: %w", err) // it names the path
 	case !info.IsDir():
-		return opened(archive.Open(path))
+		return opened(archive.Open(ctx, path, archive.OpenOptions{Events: events}))
 	case exists(filepath.Join(path, ocispec.ImageLayoutFile)):
 		return opened(layout.Open(path))
 	}
-	return opened(components.Open(path))
+	store, err := components.Open(path)
+	if errors.Is(err, components.ErrNoComponents) {
+		err = fmt.Errorf("open %s: %w, and is no image layout either: it has none of oci-layout, manifest_list.json, image_manifest.json",
+			path, components.ErrNoComponents)
+	}
+	return opened(store, err)
 }
 
 // opened is a store, or nil where there is an error.

@@ -24,7 +24,7 @@ func Tags(ctx context.Context, repository string, opts LookOptions, fn func(page
 		return err
 	}
 	if at.Path != "" {
-		return storedTags(at.Path, fn)
+		return storedTags(ctx, at.Path, opts.Events, fn)
 	}
 	opts = opts.withDefaults()
 	sources := newSources(opts.Registry, opts.Events)
@@ -76,8 +76,8 @@ func parseHost(host string) (ref.Reference, error) {
 	return r, err
 }
 
-func storedTags(path string, fn func(page []string) error) error {
-	store, err := openStore(path)
+func storedTags(ctx context.Context, path string, events image.EventFunc, fn func(page []string) error) error {
+	store, err := openStore(ctx, path, events)
 	if err != nil {
 		return err
 	}

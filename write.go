@@ -17,6 +17,7 @@ import (
 	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/atomicfile"
 	"github.com/davit-cli/davit/layout"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/transfer"
@@ -81,7 +82,7 @@ func (p *pull) create(w *written) (image.Output, error) {
 		return nil, err
 	}
 	w.size = plan.Size()
-	if w.path, err = outputFile(w.path); err != nil {
+	if w.path, err = atomicfile.Target(w.path); err != nil {
 		return nil, err
 	}
 	return archive.Create(w.path, plan, p.opts.Restart)

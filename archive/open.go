@@ -36,19 +36,26 @@ type Reader struct {
 
 var _ image.Store = (*Reader)(nil)
 
+// OpenOptions of Open. The zero value works.
+type OpenOptions struct {
+	// Events receives a stage where the archive is decompressed. May be nil.
+	Events image.EventFunc
+}
+
 // Open opens the archive at path, whichever tool wrote it. It reads the tar's
 // headers and its small documents, and what it cannot name otherwise: the
 // compressed layers of an archive without a layout, to hash them. The archive
 // may be compressed as a whole, with gzip or zstd; then it is decompressed into
-// a temporary file (os.TempDir) that is gone after Close.
+// a temporary file (os.TempDir) that is gone after Close. Both end when ctx
+// does; what is opened outlives it.
 //
 // Errors name the path. They wrap image.ErrNotFound where there is no such
 // file, or a layer or config is missing without which there is no manifest;
 // image.ErrVerification where it is no tar or is cut off, or its documents are
 // not what they must be; ErrNoArchive where it is a tar of something else.
-func Open(path string) (*Reader, error) {
+func Open(ctx context.Context, path string, opts OpenOptions) (*Reader, error) {
 	r := &Reader{path: path}
-	err := r.open()
+	err := r.open(ctx, opts)
 	if err != nil {
 		if r.file != nil {
 			err = errors.Join(err, r.file.Close())
@@ -58,8 +65,8 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-func (r *Reader) open() (err error) {
-	if r.file, err = openTar(r.path); err != nil {
+func (r *Reader) open(ctx context.Context, opts OpenOptions) (err error) {
+	if r.file, err = openTar(ctx, r.path, opts.Events); err != nil {
 		return err
 	}
 	if r.tar, err = tarindex.Read(r.file, r.file.size); err != nil {
@@ -75,7 +82,7 @@ func (r *Reader) open() (err error) {
 		}
 	}
 	if docker && len(r.images) == 0 {
-		if err := r.readDocker(); err != nil {
+		if err := r.readDocker(ctx); err != nil {
 			return err
 		}
 	}

@@ -49,7 +49,7 @@ func TestCutOffAnywhere(t *testing.T) {
 			if err := os.Truncate(path, int64(size)); err != nil {
 				t.Fatal(err)
 			}
-			r, err := Open(path)
+			r, err := Open(t.Context(), path, OpenOptions{})
 			if err == nil {
 				err = readAll(r)
 				r.Close()
@@ -72,7 +72,7 @@ func TestCutOffBetweenFiles(t *testing.T) {
 	whole := opened(t, b)
 	for _, e := range whole.tar.Entries {
 		path := saved(t, b[:e.Offset-blockSize])
-		r, err := Open(path)
+		r, err := Open(t.Context(), path, OpenOptions{})
 		if err == nil {
 			err = readAll(r)
 			r.Close()
@@ -93,7 +93,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(zipped(f, ours(f))["gzip"])
 	f.Add(layoutOf(f, indexOf(), file{name: "manifest.json", content: `[{"Config":"c","RepoTags":["a"],"Layers":[]}]`}, file{name: "c", content: "{}"}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := Open(saved(t, b))
+		r, err := Open(t.Context(), saved(t, b), OpenOptions{})
 		if err != nil {
 			if !errors.Is(err, image.ErrVerification) && !errors.Is(err, image.ErrNotFound) && !errors.Is(err, ErrNoArchive) {
 				t.Errorf("Open: %v", err)

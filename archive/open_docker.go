@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 
 // readDocker reads manifest.json, and makes the manifests that the archive has
 // not got.
-func (r *Reader) readDocker() error {
+func (r *Reader) readDocker(ctx context.Context) error {
 	b, err := r.document(dockerManifest, maxDockerManifest)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", dockerManifest, err)
@@ -31,7 +32,7 @@ func (r *Reader) readDocker() error {
 	r.made = map[digest.Digest]image.Content{}
 	r.blobs = map[digest.Digest]tarindex.Entry{}
 	for i, img := range images {
-		c, err := m.manifest(img)
+		c, err := m.manifest(ctx, img)
 		if err != nil {
 			return fmt.Errorf("read image %d of %s: %w", i+1, dockerManifest, err)
 		}
@@ -65,7 +66,7 @@ type madeConfig struct {
 
 // manifest is the manifest that docker push would make of an image, with the
 // layers as they are in the archive. The same archive gives the same bytes.
-func (m *maker) manifest(img DockerImage) (image.Content, error) {
+func (m *maker) manifest(ctx context.Context, img DockerImage) (image.Content, error) {
 	config, err := m.config(img.Config)
 	if err != nil {
 		return image.Content{}, fmt.Errorf("read config %q: %w", img.Config, err)
@@ -80,7 +81,7 @@ func (m *maker) manifest(img DockerImage) (image.Content, error) {
 		Layers:    []image.Descriptor{},
 	}
 	for i, name := range img.Layers {
-		layer, err := m.layer(name, config.diffIDs[i])
+		layer, err := m.layer(ctx, name, config.diffIDs[i])
 		if err != nil {
 			return image.Content{}, fmt.Errorf("read layer %q: %w", name, err)
 		}
@@ -126,7 +127,7 @@ func (m *maker) config(name string) (madeConfig, error) {
 
 // layer describes a layer as it is in the archive. That of a plain tar has its
 // diffID's digest, which whoever reads the layer verifies.
-func (m *maker) layer(name string, diffID digest.Digest) (image.Descriptor, error) {
+func (m *maker) layer(ctx context.Context, name string, diffID digest.Digest) (image.Descriptor, error) {
 	e, err := m.lookup(path.Clean(name))
 	if err != nil {
 		return image.Descriptor{}, err
@@ -137,7 +138,7 @@ func (m *maker) layer(name string, diffID digest.Digest) (image.Descriptor, erro
 	}
 	d, met := m.layers[e.Offset]
 	if !met {
-		if d, err = compressedLayer(content); err != nil {
+		if d, err = compressedLayer(ctx, content); err != nil {
 			return image.Descriptor{}, err
 		}
 		m.layers[e.Offset] = d
@@ -155,7 +156,7 @@ func (m *maker) layer(name string, diffID digest.Digest) (image.Descriptor, erro
 
 // compressedLayer is the descriptor of a layer's bytes. That of a plain tar has
 // no digest.
-func compressedLayer(content *io.SectionReader) (image.Descriptor, error) {
+func compressedLayer(ctx context.Context, content *io.SectionReader) (image.Descriptor, error) {
 	d := image.Descriptor{MediaType: image.MediaTypeDockerLayer, Size: content.Size()}
 	var head [6]byte
 	n, err := content.ReadAt(head[:], 0)
@@ -174,6 +175,6 @@ func compressedLayer(content *io.SectionReader) (image.Descriptor, error) {
 	case compress.Zstd:
 		d.MediaType = image.MediaTypeDockerLayerZstd
 	}
-	d.Digest, err = digest.FromReader(content)
+	d.Digest, err = digest.FromReader(body{ctx, content})
 	return d, err
 }

@@ -219,7 +219,7 @@ func TestArchivesThatCannotBeOpened(t *testing.T) {
 		"diffIDs that are none":  {docker(whole, file{name: "c.json", content: `{"rootfs":{"diff_ids":["sha256:x","../x"]}}`}, layers[0], layers[1]), image.ErrVerification, "layer 1"},
 	} {
 		path := saved(t, tt.b)
-		r, err := Open(path)
+		r, err := Open(t.Context(), path, OpenOptions{})
 		if tt.want == nil {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -232,10 +232,10 @@ func TestArchivesThatCannotBeOpened(t *testing.T) {
 			t.Errorf("%s: %v\nwant an error that wraps %q and has %q", name, err, tt.want, tt.text)
 		}
 	}
-	if _, err := Open(t.TempDir()); !errors.Is(err, image.ErrVerification) {
+	if _, err := Open(t.Context(), t.TempDir(), OpenOptions{}); !errors.Is(err, image.ErrVerification) {
 		t.Errorf("a directory: %v", err)
 	}
-	if _, err := Open(saved(t, nil) + ".no"); !errors.Is(err, image.ErrNotFound) {
+	if _, err := Open(t.Context(), saved(t, nil)+".no", OpenOptions{}); !errors.Is(err, image.ErrNotFound) {
 		t.Errorf("no file: %v", err)
 	}
 }

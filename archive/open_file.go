@@ -1,30 +1,32 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
 )
 
-// maxDecompressed bounds what a compressed archive may decompress to.
-const maxDecompressed = 1 << 40
-
 // tarFile is the tar that is read: the archive's own file, or what that was
 // decompressed to.
 type tarFile struct {
-	*os.File
+	source
 	size int64
-	name string // to be removed, where the file could not be at once
+}
+
+// source is a file that is read. Where it is a temporary one, Close removes it.
+type source interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // openTar opens the tar at path, decompressed where it must be.
-func openTar(path string) (*tarFile, error) {
+func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile, error) {
 	info, err := os.Stat(path) // a pipe would block already when it is opened
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -37,6 +39,9 @@ func openTar(path string) (*tarFile, error) {
 		return nil, fmt.Errorf("%w: it is empty", image.ErrVerification)
 	}
 	f, err := os.Open(path)
+	if ofPath, ok := errors.AsType[*fs.PathError](err); ok {
+		err = ofPath.Err // the caller names the path
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -50,53 +55,16 @@ func openTar(path string) (*tarFile, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	if kind == compress.Plain {
-		return &tarFile{File: f, size: info.Size()}, nil
+		return &tarFile{f, info.Size()}, nil
 	}
-	t, err := decompress(f, maxDecompressed)
+	t, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Events: events})
 	_ = f.Close() // what is only read loses nothing
-	return t, err
-}
-
-// decompress writes what a compressed tar holds to a temporary file.
-func decompress(compressed io.Reader, limit int64) (*tarFile, error) {
-	f, err := os.CreateTemp("", ".davit-archive-*")
 	if err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
+		err = fmt.Errorf("decompress: %w", err)
+		if t != nil {
+			err = errors.Join(err, t.Close())
+		}
+		return nil, err
 	}
-	t := &tarFile{File: f}
-	if runtime.GOOS == "windows" || os.Remove(f.Name()) != nil {
-		t.name = f.Name()
-	}
-	if err := t.fill(compressed, limit); err != nil {
-		return nil, fmt.Errorf("decompress: %w", errors.Join(err, t.Close()))
-	}
-	return t, nil
-}
-
-func (t *tarFile) fill(compressed io.Reader, limit int64) error {
-	r, _, done, err := compress.NewReader(compressed)
-	defer done()
-	if err != nil {
-		return err
-	}
-	t.size, err = io.Copy(t.File, io.LimitReader(r, limit+1))
-	var ofFile *fs.PathError
-	switch {
-	case errors.As(err, &ofFile):
-		return err
-	case err != nil:
-		return fmt.Errorf("%w: after %d bytes: %w", image.ErrVerification, t.size, err)
-	case t.size > limit:
-		return fmt.Errorf("%w: it has more than %d bytes", image.ErrVerification, limit)
-	}
-	return nil
-}
-
-// Close closes the file, and removes it where it is a temporary one.
-func (t *tarFile) Close() error {
-	err := t.File.Close()
-	if t.name != "" {
-		err = errors.Join(err, os.Remove(t.name))
-	}
-	return err
+	return &tarFile{t, size}, nil
 }

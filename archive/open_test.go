@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,7 +128,7 @@ func saved(t testing.TB, b []byte) string {
 // opened is the archive of these bytes.
 func opened(t testing.TB, b []byte) *Reader {
 	t.Helper()
-	r, err := Open(saved(t, b))
+	r, err := Open(t.Context(), saved(t, b), OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +418,7 @@ func checkEmpty(t *testing.T, dir string) {
 func TestOpenCompressed(t *testing.T) {
 	for kind, b := range zipped(t, ours(t)) {
 		dir := ownTemp(t)
-		r, err := Open(saved(t, b))
+		r, err := Open(t.Context(), saved(t, b), OpenOptions{})
 		if err != nil {
 			t.Errorf("%s: %v", kind, err)
 			continue
@@ -432,15 +433,43 @@ func TestOpenCompressed(t *testing.T) {
 		checkEmpty(t, dir)
 
 		for _, cut := range []int{8, len(b) / 2, len(b) - 1} {
-			if _, err := Open(saved(t, b[:cut])); !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), "decompress") {
+			if _, err := Open(t.Context(), saved(t, b[:cut]), OpenOptions{}); !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), "decompress") {
 				t.Errorf("%s cut off at %d of %d bytes: %v", kind, cut, len(b), err)
 			}
 		}
 		checkEmpty(t, dir)
-		if _, err := decompress(bytes.NewReader(b), 1000); !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), "more than 1000 bytes") {
-			t.Errorf("%s of more than it may be: %v", kind, err)
+	}
+}
+
+// Where ctx has ended nothing is decompressed or hashed, and nothing remains. A
+// stage tells of the decompressing.
+func TestOpenEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for kind, b := range map[string][]byte{
+		"gzip": zipped(t, ours(t))["gzip"], "zstd": zipped(t, ours(t))["zstd"], "compressed layers": cranePull(t, built("one")),
+	} {
+		dir := ownTemp(t)
+		path := saved(t, b)
+		if _, err := Open(ctx, path, OpenOptions{}); !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "open archive "+path+": ") {
+			t.Errorf("%s: %v", kind, err)
 		}
 		checkEmpty(t, dir)
+		var stages []string
+		r, err := Open(t.Context(), path, OpenOptions{Events: func(e image.Event) { stages = append(stages, e.Text) }})
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		var want []string
+		if kind != "compressed layers" {
+			want = []string{"decompress the archive"}
+		}
+		if diff := cmp.Diff(want, slices.Compact(stages)); diff != "" {
+			t.Errorf("%s: stages (-want +got):\n%s", kind, diff)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What all tests of one run share.
@@ -55,11 +56,30 @@ func workDir(t testing.TB) string {
 			t.Errorf("%v; %s stays", err, dir)
 			return
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := removeAll(dir); err != nil {
 			t.Errorf("remove a test's files: %v", err)
 		}
 	})
 	return dir
+}
+
+// removeAll removes a directory into which a process may still write that
+// outlives its test: podman's, which tidies up behind a container.
+func removeAll(dir string) error {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.After(patience)
+	for {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-deadline:
+			return err
+		}
+	}
 }
 
 // unmountBelow unmounts all that is mounted below dir, the last first.

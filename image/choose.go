@@ -156,6 +156,9 @@ func (v *descent) descend(ctx context.Context, c Content) (choice, error) {
 		if hasPlatform(d) {
 			told = d.Platform
 		}
+		if IsManifest(mediaTypeOnly(d.MediaType)) {
+			return choice{Descriptor: d, told: told}, nil
+		}
 		if c, err = v.fetch(ctx, d); err != nil {
 			return choice{}, err
 		}

@@ -33,14 +33,7 @@ import (
 // ErrVerification, ErrSchema1 or ErrMediaType where one of them is the cause;
 // with the latter two they are an *UnknownError.
 func Resolve(ctx context.Context, src Source, r ref.Reference, want Platforms, events EventFunc) (Image, error) {
-	return newResolver(src, r, want, events).resolve(ctx)
-}
-
-// ResolveStored is Resolve for an image that a Store holds, which src reads. The Image's
-// Reference and Name are the stored name, and empty where it has none; errors
-// call it by label then.
-func ResolveStored(ctx context.Context, src Source, stored Stored, label string, want Platforms, events EventFunc) (Image, error) {
-	return newStoredResolver(src, stored, label, want, events).resolve(ctx)
+	return NewFinder(src, r, events).Image(ctx, want)
 }
 
 // UnknownError says that a document is no manifest or index that davit reads.
@@ -63,54 +56,23 @@ const maxMetadata = 256 << 20
 // resolveJobs is how many manifests are fetched at once.
 const resolveJobs = 8
 
-// resolver is one Resolve.
+// resolver is one search of a Finder.
 type resolver struct {
-	src    Source
-	ref    ref.Reference
-	want   Platforms
-	events EventFunc
+	*Finder
+	want Platforms
 
 	opened   []Content                       // indexes that were read
 	parents  map[digest.Digest]digest.Digest // the index in which a descriptor was met first
 	met      map[digest.Digest]bool          // what walk has met
 	metadata atomic.Int64                    // bytes of documents
-
-	root  *Descriptor // what is to be resolved, where that is known
-	label string      // what messages call what has no reference
 }
 
-func newResolver(src Source, r ref.Reference, want Platforms, events EventFunc) *resolver {
+func newResolver(f *Finder, want Platforms) *resolver {
 	return &resolver{
-		src: src, ref: r, want: want, events: events,
+		Finder: f, want: want,
 		parents: make(map[digest.Digest]digest.Digest),
 		met:     make(map[digest.Digest]bool),
 	}
-}
-
-func newStoredResolver(src Source, stored Stored, label string, want Platforms, events EventFunc) *resolver {
-	r, err := ref.Parse(stored.Name)
-	if stored.Name == "" || err != nil {
-		r = ref.Reference{}
-	}
-	v := newResolver(src, r, want, events)
-	v.root, v.label = &stored.Descriptor, label
-	return v
-}
-
-// name is what messages call the image.
-func (v *resolver) name() string {
-	if v.ref.Repository == "" {
-		return v.label
-	}
-	return v.ref.String()
-}
-
-func (v *resolver) resolve(ctx context.Context) (Image, error) {
-	img, err := v.image(ctx)
-	if err != nil {
-		return Image{}, fmt.Errorf("%s: %w", v.name(), err)
-	}
-	return img, nil
 }
 
 func (v *resolver) image(ctx context.Context) (Image, error) {
@@ -151,14 +113,24 @@ func (v *resolver) load(ctx context.Context, chosen []choice) ([]Manifest, error
 	return manifests, group.Wait()
 }
 
-func (v *resolver) loadOne(ctx context.Context, c choice) (Manifest, error) {
-	var err error
-	if c.content.Bytes == nil {
-		if c.content, err = v.fetch(ctx, c.Descriptor); err != nil {
-			return Manifest{}, err
-		}
+// isUntold says that nothing but its config tells whether a manifest is that of
+// the wanted platform.
+func (v *resolver) isUntold(c choice) bool { return len(v.want.List) > 0 && c.told == nil }
+
+// contentOf is the manifest that was chosen, fetched unless it is there.
+func (v *resolver) contentOf(ctx context.Context, c choice) (Content, error) {
+	if c.content.Bytes != nil {
+		return c.content, nil
 	}
-	parsed, err := ParseManifest(c.content)
+	return v.fetch(ctx, c.Descriptor)
+}
+
+func (v *resolver) loadOne(ctx context.Context, c choice) (Manifest, error) {
+	content, err := v.contentOf(ctx, c)
+	if err != nil {
+		return Manifest{}, err
+	}
+	parsed, err := ParseManifest(content)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("read manifest %s: %w", c.Digest, err)
 	}
@@ -166,9 +138,9 @@ func (v *resolver) loadOne(ctx context.Context, c choice) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, fmt.Errorf("fetch config %s: %w", parsed.Config.Digest, err)
 	}
-	m := Manifest{Content: c.content, Config: config, Layers: parsed.Layers, Attestation: isAttestation(c.Descriptor)}
+	m := Manifest{Content: content, Config: config, Layers: parsed.Layers, Attestation: isAttestation(c.Descriptor)}
 	if !m.IsImage() {
-		if len(v.want.List) > 0 && c.told == nil {
+		if v.isUntold(c) {
 			return Manifest{}, fmt.Errorf("choose platform: %w: it is no container image but an artifact (%s), which has no platform: ask for it without one", ErrNotFound, clean(config.MediaType))
 		}
 		return m, nil
@@ -227,33 +199,39 @@ func checkSizes(img Image) error {
 
 // fetchRoot fetches what the reference names, and settles its tag.
 func (v *resolver) fetchRoot(ctx context.Context) (Content, error) {
-	if v.root != nil {
+	switch {
+	case v.root != nil:
 		return v.fetch(ctx, *v.root)
-	}
-	if v.ref.Digest != "" {
+	case v.ref.Digest != "":
 		return v.fetch(ctx, Descriptor{Digest: v.ref.Digest, Size: -1})
 	}
+	return settleTag(ctx, v, v.fetchTag)
+}
+
+// settleTag asks for what the reference's tag names; where none is written, for
+// latest, or the newest version if that is not there.
+func settleTag[T any](ctx context.Context, v *resolver, ask func(ctx context.Context, tag string) (T, error)) (T, error) {
 	if v.ref.Tag != "" {
-		return v.fetchTag(ctx, v.ref.Tag)
+		return ask(ctx, v.ref.Tag)
 	}
 	v.ref = v.ref.WithTag("latest")
-	root, err := v.fetchTag(ctx, "latest")
+	found, err := ask(ctx, "latest")
 	lister, ok := v.src.(TagLister)
 	if err == nil || !ok || !errors.Is(err, ErrNotFound) {
-		return root, err
+		return found, err
 	}
 	v.step("no tag latest: list tags")
 	tag, listErr := newestTag(ctx, lister)
 	if errors.Is(listErr, errNoTags) {
-		return Content{}, err // nothing is there
+		return found, err // nothing is there
 	}
 	v.ref = v.ref.WithTag("")
 	if listErr != nil {
-		return Content{}, fmt.Errorf("no tag was given and there is no tag latest; %w", listErr)
+		return found, fmt.Errorf("no tag was given and there is no tag latest; %w", listErr)
 	}
 	v.events.Send(Event{Kind: EventNote, Text: fmt.Sprintf("%s has no tag latest; taking %s, the newest version", v.ref, tag)})
 	v.ref = v.ref.WithTag(tag)
-	return v.fetchTag(ctx, tag)
+	return ask(ctx, tag)
 }
 
 func (v *resolver) fetchTag(ctx context.Context, tag string) (Content, error) {

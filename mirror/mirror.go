@@ -51,6 +51,7 @@ var (
 	_ image.Source         = (*Source)(nil)
 	_ image.TagLister      = (*Source)(nil)
 	_ image.Describer      = (*Source)(nil)
+	_ image.BlobSizer      = (*Source)(nil)
 	_ image.ReferrerLister = (*Source)(nil)
 )
 

@@ -33,27 +33,56 @@ func Overlay(ctx context.Context, listings []*Listing, opts OverlayOptions) (*Vi
 	return v, nil
 }
 
-func (v *View) overlay(ctx context.Context, listings []*Listing, limits Limits) error {
+// Fit says whether the limits have room for an image's listings, as far as they
+// are there: nil is one that is still to be made. It is for who makes them, and
+// would have all in memory before Overlay says so; it looks at none of the
+// entries. Errors are those of Overlay.
+func Fit(listings []*Listing, opts OverlayOptions) error {
+	limits := opts.Limits.withDefaults()
 	if len(listings) > maxLayers {
 		return fmt.Errorf("%w: the image has %d, more than %d", image.ErrVerification, len(listings), maxLayers)
+	}
+	var entries, bytes int64
+	pages, xattrs := 0, 0
+	for i, listing := range listings {
+		if listing == nil {
+			continue
+		}
+		entries += listing.entries
+		pages += len(listing.text.pages)
+		xattrs += listing.metas.xattrBytes
+		var err error
+		switch {
+		case entries > limits.Entries:
+			err = fmt.Errorf("%w: %w", image.ErrVerification, limits.errEntries())
+		case listing.bytes > limits.Bytes-bytes:
+			err = fmt.Errorf("%w: %w", image.ErrVerification, limits.errBytes())
+		case (pages-len(listings))*textPage > maxText: // the last pages may become one
+			err = errText()
+		case xattrs > maxXattrs:
+			err = errXattrs()
+		}
+		bytes += listing.bytes
+		if err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func (v *View) overlay(ctx context.Context, listings []*Listing, limits Limits) error {
+	if err := Fit(listings, OverlayOptions{Limits: limits}); err != nil {
+		return err
 	}
 	t := &v.tree
 	t.text, t.metas = newText(), newMetas()
 	t.text.seal()
-	var entries, bytes int64
 	for i, listing := range listings {
 		l := *listing.layer
 		var err error
 		if l.textBase, err = t.text.adopt(listing.text); err == nil {
 			l.metaBase, err = t.metas.adopt(listing.metas)
 		}
-		if entries += listing.entries; err == nil && entries > limits.Entries {
-			err = fmt.Errorf("%w: %w", image.ErrVerification, limits.errEntries())
-		}
-		if listing.bytes > limits.Bytes-bytes && err == nil {
-			err = fmt.Errorf("%w: %w", image.ErrVerification, limits.errBytes())
-		}
-		bytes += listing.bytes
 		if err != nil {
 			return fmt.Errorf("layer %d: %w", i+1, err)
 		}
@@ -71,6 +100,15 @@ func (v *View) overlay(ctx context.Context, listings []*Listing, limits Limits) 
 
 // Entries gives all entries, in the order of Tree.Entries.
 func (v *View) Entries() iter.Seq[Entry] { return v.tree.Entries() }
+
+// Names gives all entries, in the order of Entries, but as Lookup tells of them:
+// a file with several names by each.
+func (v *View) Names() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		w := walker{Tree: &v.tree}
+		w.all(yield)
+	}
+}
 
 // EntriesUnder gives the entry at a path if it is no directory, or else the
 // directory and all below it, as Entries would if that were all: of a file

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/davit-cli/davit/image"
 )
@@ -117,6 +118,26 @@ func TestEntriesUnder(t *testing.T) {
 	}
 }
 
+// A name that a file has besides its first is a file among Names, and all come in
+// the order of Entries.
+func TestNames(t *testing.T) {
+	v := overlaid(t, layersOf(t, lookupLayers()...))
+	var entries, names []string
+	for e := range v.Entries() {
+		entries = append(entries, e.Path)
+	}
+	for e := range v.Names() {
+		names = append(names, e.Path)
+		want, err := v.Lookup(e.Path, false)
+		if diff := cmp.Diff(want, e, cmpopts.IgnoreUnexported(Entry{})); diff != "" || err != nil {
+			t.Errorf("%s: %v (-Lookup +Names):\n%s", e.Path, err, diff)
+		}
+	}
+	if diff := cmp.Diff(entries, names); diff != "" {
+		t.Errorf("names (-entries +names):\n%s", diff)
+	}
+}
+
 // Find's answers on the same image are those of Lookup.
 func TestFindLookups(t *testing.T) {
 	var listings []*Listing
@@ -165,6 +186,10 @@ func TestFindOpens(t *testing.T) {
 		{"through a link of the base", [][]entry{{file("lib/x", "1")}}, "usr/lib/x", 2, "1"},
 		{"the same name elsewhere, loose", [][]entry{{dir("usr"), dir("usr/lib"), file("usr/lib/x", "1")}, {file("lib/x", "2")}}, "usr/lib/x", 3, "2"},
 		{"a whiteout of the name elsewhere, loose", [][]entry{{dir("usr"), dir("usr/lib"), file("usr/lib/x", "1")}, {file("lib/.wh.x", "")}}, "usr/lib/x", 3, "not found"},
+		{"where a link of the base led becomes a link", [][]entry{{symlink("l", "usr/lib"), dir("else"), file("else/x", "2")}, {file("l/x", "1")}, {dir("usr"), symlink("usr/lib", "../else")}}, "l/x", 4, "2"},
+		{"the same in one layer", [][]entry{{symlink("l", "usr/lib"), dir("else"), file("else/x", "2")}, {file("l/x", "1"), symlink("usr/lib", "../else")}}, "l/x", 3, "2"},
+		{"where a link of the base led is removed", [][]entry{{file("lib/x", "1")}, {file(".wh.usr", "")}}, "lib/x", 3, "not found"},
+		{"beside another link", [][]entry{{file("lib/x", "1")}, {symlink("lib/y", "x")}}, "lib/x", 2, "1"},
 		{"a parent becomes a directory above", [][]entry{{file("lib/x", "1")}, {dir("lib")}}, "lib/x", 3, "not found"},
 		{"hidden by a whiteout", [][]entry{{file("app/x", "1")}, {file(".wh.app", "")}}, "app/x", 3, "not found"},
 		{"hidden by an opaque parent", [][]entry{{file("app/x", "1")}, {dir("app"), file("app/.wh..wh..opq", "")}}, "app/x", 3, "not found"},

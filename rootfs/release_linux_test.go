@@ -23,7 +23,7 @@ func TestSpoolShrinks(t *testing.T) {
 			}
 			if !gives {
 				for _, s := range spools {
-					s.file = readOnly(t, s.file)
+					s.file.File = readOnly(t, s.file.File)
 				}
 			}
 			want := tarred(t, merged(t, sizable(t), Options{}), TarOptions{})

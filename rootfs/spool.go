@@ -1,19 +1,18 @@
 package rootfs
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"sync/atomic"
+
+	"github.com/davit-cli/davit/internal/tempfile"
 )
 
 // spool keeps the content of files until their place in the output is known.
 // It has one writer.
 type spool struct {
-	file *os.File
-	name string // to be removed, where the file could not be at once
+	file *tempfile.File
 	buf  []byte
 	at   int64 // of the buffer's start
 
@@ -28,15 +27,11 @@ const (
 )
 
 func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, ".davit-spool-*")
+	f, err := tempfile.New(dir)
 	if err != nil {
-		return nil, fmt.Errorf("create a spool: %w", err)
+		return nil, err
 	}
-	s := &spool{file: f, buf: make([]byte, 0, spoolBuffer)}
-	if runtime.GOOS == "windows" || os.Remove(f.Name()) != nil {
-		s.name = f.Name()
-	}
-	return s, nil
+	return &spool{file: f, buf: make([]byte, 0, spoolBuffer)}, nil
 }
 
 // size is where the next content will stand.
@@ -66,7 +61,7 @@ func (s *spool) take(r io.Reader, n int64) error {
 }
 
 func (s *spool) flush() error {
-	if err := writeAt(s.file, s.buf, s.at); err != nil {
+	if err := writeAt(s.file.File, s.buf, s.at); err != nil {
 		return writeError{"write the spool", err}
 	}
 	s.at += int64(len(s.buf))
@@ -99,7 +94,7 @@ func (s *spool) release(off, n int64) {
 	}
 	extents(off, n, func(i int64, n int32) {
 		if atomic.AddInt32(&s.left[i], -n) == 0 {
-			punch(s.file, i*spoolExtent, spoolExtent)
+			punch(s.file.File, i*spoolExtent, spoolExtent)
 		}
 	})
 }
@@ -117,12 +112,4 @@ func writeAt(f *os.File, p []byte, off int64) error {
 	return nil
 }
 
-func (s *spool) close() error {
-	err := s.file.Close()
-	if s.name != "" {
-		if rm := os.Remove(s.name); err == nil {
-			err = rm
-		}
-	}
-	return err
-}
+func (s *spool) close() error { return s.file.Close() }

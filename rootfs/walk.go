@@ -15,10 +15,7 @@ import (
 func (t *Tree) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		w := walker{Tree: t, first: map[fileID]uint32{}}
-		if t.tree.node(root).layer != noLayer && !yield(w.entry(root, ".")) {
-			return
-		}
-		w.walk(root, nil, yield)
+		w.all(yield)
 	}
 }
 
@@ -30,7 +27,14 @@ type fileID struct {
 
 type walker struct {
 	*Tree
-	first map[fileID]uint32 // of files with several names: the node of the first
+	first map[fileID]uint32 // of files with several names: the node of the first; nil: each name is a file's
+}
+
+func (w *walker) all(yield func(Entry) bool) {
+	if w.tree.node(root).layer != noLayer && !yield(w.entry(root, ".")) {
+		return
+	}
+	w.walk(root, nil, yield)
 }
 
 func (w *walker) walk(dir uint32, path []byte, yield func(Entry) bool) bool {
@@ -61,7 +65,7 @@ func (t *Tree) children(dir uint32) []uint32 {
 
 func (w *walker) entry(id uint32, path string) Entry {
 	n := w.tree.node(id)
-	if n.linked {
+	if n.linked && w.first != nil {
 		key := fileID{n.layer, n.rec}
 		if first, ok := w.first[key]; ok {
 			e := w.describe(id, path)
@@ -104,7 +108,7 @@ func (t *Tree) inode(layer uint16, i uint32) Entry {
 		case rec.data < skipped:
 			e.content = content{in: l.Blob, off: skipped - 1 - rec.data}
 		default:
-			e.content = content{in: l.spool.file, off: rec.data, spool: l.spool}
+			e.content = content{in: l.spool.file.File, off: rec.data, spool: l.spool}
 		}
 	case tar.TypeSymlink:
 		e.Target = t.text.string(l.targetText(rec))

@@ -154,7 +154,7 @@ func TestWrongTable(t *testing.T) {
 	streams := make([]byte, 100)
 	check := func(name string, l *layer, what string) {
 		t.Helper()
-		table, err := Open(t.Context(), l.Descriptor, l.read)
+		table, err := Open(t.Context(), l.Descriptor, l.read, nil)
 		ok := map[string]bool{
 			"good":  table != nil && err == nil,
 			"none":  table == nil && err == nil,
@@ -319,7 +319,7 @@ func FuzzTable(f *testing.F) {
 			_, err := w.Write(b[min(off, int64(len(b))):min(off+n, int64(len(b)))])
 			return err
 		}}
-		if table.parse(bytes.NewReader(b), limit) != nil {
+		if table.parse(context.Background(), bytes.NewReader(b), limit) != nil {
 			return
 		}
 		for i := range table.Len() {

@@ -2,6 +2,7 @@ package toc
 
 import (
 	"archive/tar"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 const (
 	maxRecord = 4 << 20  // bytes of one entry's JSON
 	maxOwner  = 64 << 10 // different names of users and groups
+	entryCost = 400      // bytes of memory, more or less, that an entry with a chunk takes, but for its texts
 )
 
 // record is an entry of the JSON, of either format.
@@ -62,8 +64,8 @@ var emptyDigest = sha256.Sum256(nil)
 
 // parse reads a table's JSON to its end. The chunks that it tells of lie before
 // limit in the blob.
-func (t *Table) parse(in io.Reader, limit int64) error {
-	p := parser{Table: t, limit: limit, users: map[int]string{}, groups: map[int]string{}}
+func (t *Table) parse(ctx context.Context, in io.Reader, limit int64) error {
+	p := parser{Table: t, ctx: ctx, limit: limit, users: map[int]string{}, groups: map[int]string{}}
 	p.meter = &meter{r: in}
 	p.json = json.NewDecoder(p.meter)
 	err := p.object()
@@ -82,6 +84,7 @@ func (t *Table) parse(in io.Reader, limit int64) error {
 
 type parser struct {
 	*Table
+	ctx   context.Context
 	limit int64
 	meter *meter
 	json  *json.Decoder
@@ -151,6 +154,9 @@ func (p *parser) list() error {
 	}
 	for p.json.More() {
 		p.meter.left = maxRecord
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
 		if p.records++; p.records > MaxEntries {
 			return errUnsupported
 		}
@@ -168,6 +174,9 @@ func (p *parser) list() error {
 
 // add takes in what is either an entry or a further chunk of the one before.
 func (p *parser) add(r record) error {
+	if err := p.take(cost(r)); err != nil {
+		return err
+	}
 	if r.Size < 0 || r.Size > image.MaxImageSize {
 		return fmt.Errorf("it has the size %d", r.Size)
 	}
@@ -190,6 +199,15 @@ func (p *parser) add(r record) error {
 		return p.addChunk(r)
 	}
 	return nil
+}
+
+// cost is the memory that an entry takes.
+func cost(r record) int64 {
+	n := int64(entryCost + len(r.Name) + len(r.LinkName))
+	for name, value := range r.Xattrs {
+		n += int64(len(name)+len(value)) + entryCost
+	}
+	return n
 }
 
 func (p *parser) last() *entry { return &p.entries[len(p.entries)-1] }

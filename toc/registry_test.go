@@ -80,7 +80,7 @@ func sections(t *testing.T, server *registrytest.Server, layer image.Descriptor)
 }
 
 func fileOf(ctx context.Context, layer image.Descriptor, read toc.ReadFunc, name string) ([]byte, error) {
-	table, err := toc.Open(ctx, layer, read)
+	table, err := toc.Open(ctx, layer, read, nil)
 	if err != nil {
 		return nil, err
 	}

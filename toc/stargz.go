@@ -69,7 +69,7 @@ func (t *Table) openStargz(ctx context.Context, layer image.Descriptor, want dig
 		}
 		tail = append(head, tail...)
 	}
-	size, inner, err := t.readStargz(tail, off, want)
+	size, inner, err := t.readStargz(ctx, tail, off, want)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (t *Table) openStargz(ctx context.Context, layer image.Descriptor, want dig
 
 // readStargz reads a table as it stands in the blob at off, after its digest is
 // verified. It tells the size of its JSON, and where that begins in the tar.
-func (t *Table) readStargz(compressed []byte, off int64, want digest.Digest) (size, inner int64, err error) {
+func (t *Table) readStargz(ctx context.Context, compressed []byte, off int64, want digest.Digest) (size, inner int64, err error) {
 	json, size, inner, err := unpackStargz(compressed)
 	if err != nil {
 		return 0, 0, err
@@ -96,7 +96,7 @@ func (t *Table) readStargz(compressed []byte, off int64, want digest.Digest) (si
 	if json, _, _, err = unpackStargz(compressed); err != nil {
 		return 0, 0, err
 	}
-	return size, inner, t.parse(json, off)
+	return size, inner, t.parse(ctx, json, off)
 }
 
 // unpackStargz opens the JSON in a table as it stands in the blob. It tells the

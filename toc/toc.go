@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -54,6 +55,17 @@ type Table struct {
 	zstd    bool // the layer is zstd; else gzip
 	entries []entry
 	chunks  []chunk // of all files, in their order
+	budget  *Budget
+	taken   int64 // of the budget
+}
+
+// take takes memory of the budget.
+func (t *Table) take(bytes int64) error {
+	if !t.budget.take(bytes) {
+		return errUnsupported
+	}
+	t.taken += bytes
+	return nil
 }
 
 // entry is an entry of the layer's tar.
@@ -87,6 +99,36 @@ type chunk struct {
 	zeros    bool // it is nothing but zeros, whatever stands in the blob
 }
 
+// Budget bounds the memory of several tables together, as those of one image. A
+// table beyond it is as none. The zero value has no room; nil has no end.
+type Budget struct{ left atomic.Int64 }
+
+// NewBudget is one of so many bytes, as far as these can be told beforehand.
+func NewBudget(bytes int64) *Budget {
+	b := new(Budget)
+	b.left.Store(bytes)
+	return b
+}
+
+// take takes bytes, or tells that there are not so many left.
+func (b *Budget) take(bytes int64) bool {
+	if b == nil {
+		return true
+	}
+	if b.left.Add(-bytes) >= 0 {
+		return true
+	}
+	b.left.Add(bytes)
+	return false
+}
+
+// give gives back what was taken.
+func (b *Budget) give(bytes int64) {
+	if b != nil {
+		b.left.Add(bytes)
+	}
+}
+
 // Open reads a layer's table. It is nil where the layer has none that its
 // descriptor's annotations vouch for by a digest, or one that is not read: of
 // another version, beyond the limits, without a digest for each chunk.
@@ -95,8 +137,8 @@ type chunk struct {
 // missing of the table. Errors are those of read; or they wrap
 // image.ErrVerification, where the table is not what the annotations say, or
 // contradicts itself: then the layer may still be right, as its digest tells.
-func Open(ctx context.Context, layer image.Descriptor, read ReadFunc) (*Table, error) {
-	t := &Table{read: read}
+func Open(ctx context.Context, layer image.Descriptor, read ReadFunc, budget *Budget) (*Table, error) {
+	t := &Table{read: read, budget: budget}
 	var err error
 	if at, ok := zstdAnnotations(layer.Annotations); ok {
 		err = t.openZstd(ctx, layer, at)
@@ -105,7 +147,12 @@ func Open(ctx context.Context, layer image.Descriptor, read ReadFunc) (*Table, e
 	} else {
 		return nil, nil
 	}
+	if err != nil {
+		budget.give(t.taken)
+	}
 	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case errors.Is(err, errUnsupported):
 		return nil, nil
 	case err != nil:
@@ -166,6 +213,9 @@ func (t *Table) Digest(i int) digest.Digest {
 
 // fetch reads a part of the blob into memory, which is taken as bytes come.
 func (t *Table) fetch(ctx context.Context, off, n int64) ([]byte, error) {
+	if err := t.take(n); err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	if err := t.read(ctx, off, n, &capped{&b, n}); err != nil {
 		return nil, err

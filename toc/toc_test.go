@@ -44,7 +44,7 @@ func (l *layer) read(_ context.Context, off, n int64, w io.Writer) error {
 
 func (l *layer) open(t *testing.T) *Table {
 	t.Helper()
-	table, err := Open(t.Context(), l.Descriptor, l.read)
+	table, err := Open(t.Context(), l.Descriptor, l.read, nil)
 	if err != nil || table == nil {
 		t.Fatalf("Open: %v, %v", table, err)
 	}
@@ -201,7 +201,7 @@ func TestNoTable(t *testing.T) {
 		"another hash":           annotate(stargz, map[string]string{annotationStargz: sha512}),
 		"an empty layer's table": {Descriptor: image.Descriptor{Annotations: stargz.Annotations}},
 	} {
-		if table, err := Open(t.Context(), l.Descriptor, l.read); table != nil || err != nil {
+		if table, err := Open(t.Context(), l.Descriptor, l.read, nil); table != nil || err != nil {
 			t.Errorf("%s: %v, %v; want none", name, table, err)
 		}
 	}
@@ -241,7 +241,7 @@ func TestReadFails(t *testing.T) {
 					}
 					return l.read(ctx, off, n, w)
 				}
-				if _, err := Open(t.Context(), l.Descriptor, read); !errors.Is(err, refused) || errors.Is(err, image.ErrVerification) {
+				if _, err := Open(t.Context(), l.Descriptor, read, nil); !errors.Is(err, refused) || errors.Is(err, image.ErrVerification) {
 					t.Errorf("Open: %v, want the read's error", err)
 				}
 				table := l.open(t)
@@ -256,14 +256,14 @@ func TestReadFails(t *testing.T) {
 				}
 			}
 			short := func(ctx context.Context, off, n int64, w io.Writer) error { return l.read(ctx, off, n-1, w) }
-			if _, err := Open(t.Context(), l.Descriptor, short); !errors.Is(err, io.ErrUnexpectedEOF) {
+			if _, err := Open(t.Context(), l.Descriptor, short, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("Open with reads that lack a byte: %v", err)
 			}
 			long := func(ctx context.Context, off, n int64, w io.Writer) error {
 				_, err := w.Write(make([]byte, n+1))
 				return err
 			}
-			if _, err := Open(t.Context(), l.Descriptor, long); err == nil {
+			if _, err := Open(t.Context(), l.Descriptor, long, nil); err == nil {
 				t.Error("Open with reads that give a byte too many: no error")
 			}
 		})

@@ -60,18 +60,18 @@ func (t *Table) openZstd(ctx context.Context, layer image.Descriptor, at zstdAt)
 	if got := want.Algorithm().FromBytes(compressed); got != want {
 		return wrong("its digest is %s, not %s as the annotation says", got, want)
 	}
-	return t.readZstd(compressed, off, decoded)
+	return t.readZstd(ctx, compressed, off, decoded)
 }
 
 // readZstd reads a table as it stands in the blob at off.
-func (t *Table) readZstd(compressed []byte, off, decoded int64) error {
+func (t *Table) readZstd(ctx context.Context, compressed []byte, off, decoded int64) error {
 	z, err := newZstd(bytes.NewReader(compressed))
 	if err != nil {
 		return wrong("decode it: %w", err)
 	}
 	defer z.Close()
 	json := &counter{r: io.LimitReader(z, decoded+1)}
-	if err := t.parse(json, off); err != nil {
+	if err := t.parse(ctx, json, off); err != nil {
 		return err
 	}
 	if json.n != decoded {

@@ -133,7 +133,7 @@ func (e *engine) conclude(b *blob) {
 		return
 	}
 	if b.damaged++; b.resumed == 0 || b.damaged > maxDamaged {
-		e.reject(b, fmt.Errorf("blob %s: the registry sent other content, with digest %s:%s: %w",
+		e.reject(b, fmt.Errorf("blob %s: other content came, with digest %s:%s: %w",
 			want, want.Algorithm(), got, image.ErrVerification))
 		return
 	}

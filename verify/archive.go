@@ -9,9 +9,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
@@ -48,91 +50,36 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 	t := &tree{blobs: blobs, layers: blobs, bytes: info.Size(), close: func() { _ = f.Close() }}
 	kind, err := compress.Detect(head[:n])
 	if err != nil {
-		c.problem(Structure, base, "", "the archive: %v", err)
-		t.broken = true
-		t.find = func(name string) (*file, error) { return nil, fmt.Errorf("%w: %s", image.ErrNotFound, name) }
+		c.noArchive(base, t, Structure, "%s", plain(err))
 		return t, nil
 	}
 	t.kind = kind
-	in, size := f, info.Size()
-	if kind != compress.Plain {
-		in, err = c.decompress(ctx, base, t, f)
-		if err != nil {
-			return nil, fmt.Errorf("decompress the archive: %w", err)
-		}
-		t.close = func() { discard(in); _ = f.Close() }
-		if size, err = in.Seek(0, io.SeekEnd); err != nil {
-			t.close()
-			return nil, err
-		}
+	if kind == compress.Plain {
+		return t, c.indexTar(base, t, f, info.Size())
 	}
+	in, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Dir: c.opts.TempDir, Limit: c.maxDecoded(t.bytes), Events: c.opts.Events})
+	if in == nil {
+		return nil, fmt.Errorf("decompress the archive: %w", err)
+	}
+	t.close = func() { _ = in.Close(); _ = f.Close() }
+	c.decompressed(base, t, err)
 	if err := c.indexTar(base, t, in, size); err != nil {
-		if in != f {
-			discard(in)
-		}
+		_ = in.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// discard removes a temporary file.
-func discard(f *os.File) {
-	_ = f.Close()
-	_ = os.Remove(f.Name())
-}
-
-// decompress writes the archive's tar into a temporary file, as far as it can
-// be decoded. The error is of the files alone.
-func (c *checker) decompress(ctx context.Context, base string, t *tree, f *os.File) (_ *os.File, err error) {
-	out, err := os.CreateTemp(c.opts.TempDir, "davit-verify-*")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			discard(out)
-		}
-	}()
-	stage := image.NewStage(c.opts.Events, "decompress the archive", t.bytes)
-	defer func() { stage.End(err) }()
-	in := &source{ctx: ctx, r: io.NewSectionReader(f, 0, t.bytes), stage: stage}
-	unpacked, _, end, decodeErr := compress.NewReader(in)
-	defer end()
-	w := &sink{w: out}
-	if decodeErr == nil {
-		limit := c.maxDecoded(t.bytes)
-		var n int64
-		if n, decodeErr = io.Copy(w, io.LimitReader(unpacked, limit+1)); decodeErr == nil && n > limit {
-			decodeErr = fmt.Errorf("it decodes to more than %d bytes", limit)
-		}
-	}
+// decompressed notes that an archive could not be decompressed to its end.
+func (c *checker) decompressed(base string, t *tree, err error) {
+	t.broken = err != nil
 	switch {
-	case in.err != nil:
-		return nil, in.err
-	case w.err != nil:
-		return nil, w.err
-	case errors.Is(decodeErr, io.ErrUnexpectedEOF), errors.Is(decodeErr, io.EOF):
-		t.broken = true
+	case err == nil:
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		c.problem(Truncated, base, "", "the compressed archive is cut off at byte %d", t.bytes)
-	case decodeErr != nil:
-		t.broken = true
-		c.problem(Structure, base, "", "the compressed archive cannot be decoded: %v", decodeErr)
+	default:
+		c.problem(Structure, base, "", "the compressed archive cannot be decompressed: %s", plain(err))
 	}
-	return out, nil
-}
-
-// sink remembers that it was the writing that failed.
-type sink struct {
-	w   io.Writer
-	err error
-}
-
-func (s *sink) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	if err != nil {
-		s.err = err
-	}
-	return n, err
 }
 
 // indexTar finds the tar's files. The error is of reading it.
@@ -140,11 +87,21 @@ func (c *checker) indexTar(base string, t *tree, in io.ReaderAt, size int64) err
 	x, err := tarindex.Read(in, size)
 	var broken *tarindex.BrokenError
 	switch {
-	case errors.As(err, &broken):
-		c.brokenTar(base, t, broken)
-	case err != nil:
+	case err != nil && !errors.As(err, &broken):
 		return err
-	case !x.Ended && !t.broken:
+	case len(x.Entries) == 0 && (size == 0 || broken != nil && broken.Entry == ""):
+		c.noTar(base, t, broken)
+		return nil
+	case broken != nil:
+		c.brokenTar(base, t, broken)
+	case t.broken: // by its compression
+	case !holdsImages(x) && !x.Ended:
+		c.noArchive(base, t, Truncated, "the tar has neither an index.json nor a manifest.json, and no end after %d bytes: it is cut off, or no archive of images", size)
+		return nil
+	case !holdsImages(x):
+		c.noArchive(base, t, Structure, "it is a tar of something else, no archive of images: it has neither an index.json nor a manifest.json")
+		return nil
+	case !x.Ended:
 		c.problem(Truncated, base, "", "the tar has no end after %d bytes: it is cut off between two entries, or its writer forgot the empty blocks that end it", size)
 	}
 	byOffset := map[int64]*file{}
@@ -186,6 +143,43 @@ func (c *checker) indexTar(base string, t *tree, in io.ReaderAt, size int64) err
 	return nil
 }
 
+// holdsImages says whether there is an entry with which images begin.
+func holdsImages(x *tarindex.Index) bool {
+	return slices.ContainsFunc(x.Entries, func(e tarindex.Entry) bool {
+		return e.Name == ocispec.ImageIndexFile || e.Name == ocispec.ImageLayoutFile || e.Name == listName
+	})
+}
+
+// noTar notes that it does not even begin as a tar. Where it could not be
+// decompressed, that is why, and was told.
+func (c *checker) noTar(base string, t *tree, broken *tarindex.BrokenError) {
+	it := "it"
+	if t.kind != compress.Plain {
+		it = "what it decompresses to"
+	}
+	switch {
+	case t.broken:
+		t.find = findNone
+	case broken == nil:
+		c.noArchive(base, t, Structure, "%s is no tar: nothing is in it", it)
+	case broken.Cut:
+		c.noArchive(base, t, Structure, "%s is no tar: it ends at byte %d, within the first header", it, broken.Offset)
+	default:
+		c.noArchive(base, t, Structure, "%s is no tar: %v", it, broken.Err)
+	}
+}
+
+// noArchive notes what it is in place of an archive of images. Nothing else in
+// it is looked at.
+func (c *checker) noArchive(base string, t *tree, what Kind, format string, args ...any) {
+	c.problem(what, base, "", format, args...)
+	t.broken, t.other, t.find = true, true, findNone
+}
+
+func findNone(name string) (*file, error) {
+	return nil, fmt.Errorf("%w: %q", image.ErrNotFound, name)
+}
+
 // brokenTar notes where a tar cannot be read on.
 func (c *checker) brokenTar(base string, t *tree, broken *tarindex.BrokenError) {
 	t.broken = true
@@ -195,8 +189,6 @@ func (c *checker) brokenTar(base string, t *tree, broken *tarindex.BrokenError) 
 		c.problem(Truncated, broken.Entry, "", "the tar is cut off at byte %d, within %s: %v", broken.Offset, broken.Entry, broken.Err)
 	case broken.Cut:
 		c.problem(Truncated, base, "", "the tar is cut off at byte %d, within a header", broken.Offset)
-	case broken.Offset == 0:
-		c.problem(Structure, base, "", "the file is no tar: %v", broken.Err)
 	default:
 		c.problem(Structure, base, "", "the tar cannot be read from byte %d on: %v", broken.Offset, broken.Err)
 	}

@@ -20,7 +20,7 @@ func (c *checker) judge() {
 		case f.facts.err != nil:
 			c.wrong(Unreadable, f, needs, "it could not be read: %v", f.facts.err)
 		case !f.claimed():
-			c.wrong(Digest, f, needs, "it has another digest than its name says: %s, not %s", f.facts.digest, f.claim)
+			c.wrong(Digest, f, needs, "it has another digest than its name says: %s", f.facts.digest)
 		case len(f.expects) > 0 && errors.Is(f.facts.layerErr, errBudget):
 			f.bad, over = true, true
 		case len(f.expects) > 0:

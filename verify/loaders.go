@@ -23,10 +23,19 @@ const (
 // Reasons of several loaders.
 const (
 	whyBroken = "the archive is cut off or broken"
+	whyOther  = "it is no archive of images"
 	whyOwn    = "the format is davit's own"
 	whySHA512 = "it takes sha256 digests only"
 	whyNoName = "no image has a name, and ctr images import takes none without"
 )
+
+// whyNot is why no loader takes what is broken.
+func (t *tree) whyNot() string {
+	if t.other {
+		return whyOther
+	}
+	return whyBroken
+}
 
 // judgeLoaders says which loaders would take it. That one refuses what is in
 // its format is a problem, unless another problem told of it.
@@ -68,7 +77,7 @@ func (c *checker) docker() Loader {
 	case c.report.Format == OCI:
 		return no("docker load reads tars, not directories")
 	case c.tree.broken:
-		return no(whyBroken)
+		return no(c.tree.whyNot())
 	case !c.hasList:
 		return no("there is no manifest.json, which is all that it reads")
 	case len(c.loads) == 0:
@@ -209,13 +218,17 @@ func (c *checker) containerd(verdicts map[*node]string) Loader {
 	case c.report.Format == OCI:
 		return no("ctr images import reads tars, not directories")
 	case c.tree.broken:
-		return no(whyBroken)
+		return no(c.tree.whyNot())
 	case c.tree.kind != compress.Plain:
 		return no("ctr images import takes no compressed archive: decompress it first")
 	case !c.hasLayout && c.hasList:
 		return c.containerdList()
 	case !c.hasLayout:
 		return no("there is no oci-layout, and no manifest.json either")
+	case c.badLayout:
+		return no("oci-layout is not what it must be")
+	case c.badList:
+		return no("manifest.json is not what it must be, and it reads that too")
 	case len(c.roots) == 0:
 		return no("index.json names no image")
 	case c.hasSHA512():
@@ -283,7 +296,7 @@ func (c *checker) podman(verdicts map[*node]string) Loader {
 	case c.report.Format == Components:
 		return no(whyOwn)
 	case c.tree.broken:
-		return no(whyBroken)
+		return no(c.tree.whyNot())
 	}
 	whyList := ""
 	if len(c.loads) > 0 {

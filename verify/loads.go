@@ -33,7 +33,7 @@ func (c *checker) walkLoads() {
 	}
 	entries, err := archive.ReadDockerManifest(data)
 	if err != nil {
-		f.bad = true
+		f.bad, c.badList = true, true
 		c.problem(Structure, listName, "", "%s", plain(err))
 		return
 	}

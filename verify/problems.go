@@ -28,6 +28,7 @@ type checker struct {
 	decoded int64       // what the layers may decode to
 
 	hasLayout, hasList bool // there is an oci-layout, a manifest.json
+	badLayout, badList bool // and it is not what it must be
 
 	// foreign and knownMissing are digests of layers that are not there and
 	// need not be, and of blobs that must.

@@ -24,6 +24,8 @@ type tree struct {
 	cut string
 	// broken says that the tar cannot be read to its end.
 	broken bool
+	// other says that it is no archive of images at all. Then it is broken too.
+	other bool
 	// kind is how the archive is compressed.
 	kind compress.Kind
 	// bytes is the size of all that is checked.

@@ -14,7 +14,9 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -135,6 +137,9 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	}
 	c := &checker{opts: opts, report: Report{Path: path}}
 	tree, err := c.open(ctx, path)
+	if ofPath, ok := errors.AsType[*fs.PathError](err); ok && ofPath.Path == path {
+		err = ofPath.Err
+	}
 	if err != nil {
 		return Report{}, fmt.Errorf("verify %s: %w", path, err)
 	}

@@ -22,6 +22,7 @@ type node struct {
 	config   *file   // of a manifest
 	layers   []*file
 	image    bool   // a manifest of a container image
+	stands   bool   // an index: a manifest below is there that is no attestation
 	platform string // of an image
 	// lacks says why not all is there that must be; empty where it is. It does
 	// not tell of the children.
@@ -83,10 +84,13 @@ func (c *checker) walkIndex() bool {
 	data, f, found := c.top(ocispec.ImageIndexFile, image.MaxManifestSize)
 	if version != nil {
 		var l ocispec.ImageLayout
+		c.badLayout = true
 		if err := json.Unmarshal(version, &l); err != nil {
 			c.problem(Structure, ocispec.ImageLayoutFile, "", "it is no JSON document as it must be: %v", err)
 		} else if l.Version != ocispec.ImageLayoutVersion {
 			c.problem(Structure, ocispec.ImageLayoutFile, "", "the image layout is of version %q, not %s", l.Version, ocispec.ImageLayoutVersion)
+		} else {
+			c.badLayout = false
 		}
 	}
 	switch {
@@ -255,6 +259,7 @@ func (c *checker) visitIndex(n *node, content image.Content, needs string, depth
 		switch {
 		case child != nil:
 			n.children = append(n.children, child)
+			n.stands = n.stands || !image.IsAttestation(d) && (!image.IsIndex(child.MediaType) || child.stands)
 		case image.IsAttestation(d):
 			absent = append(absent, "an attestation")
 		case d.Platform != nil:
@@ -265,22 +270,12 @@ func (c *checker) visitIndex(n *node, content image.Content, needs string, depth
 	}
 	switch {
 	case len(absent) == 0:
-	case !anyImage(n):
+	case !n.stands:
 		n.lacks = "none of its manifests is there"
 		c.problem(Missing, n.Digest.String(), needs, "of the %d manifests that the index names none of an image is there: %s", len(index.Manifests), first(absent, 8))
 	default:
 		c.note("%s: of the index's %d manifests %d are not there, which is allowed: %s", needs, len(index.Manifests), len(absent), first(absent, 8))
 	}
-}
-
-// anyImage says whether a manifest below is there that is no attestation.
-func anyImage(n *node) bool {
-	for _, child := range n.children {
-		if !image.IsAttestation(child.Descriptor) && (!image.IsIndex(child.MediaType) || anyImage(child)) {
-			return true
-		}
-	}
-	return false
 }
 
 // first is the beginning of a list.

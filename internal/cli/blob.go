@@ -140,10 +140,10 @@ func (o *blobOptions) run(ctx context.Context, s streams) error {
 func (o *blobOptions) explainBlob(ctx context.Context, err error, fetching bool) error {
 	at := o.targets[0].at
 	switch {
-	case at.Path != "" && o.output == "":
+	case at.Path != "" && (o.output == "" || errors.Is(err, image.ErrVerification)):
 		return o.explain(ctx, err)
 	case interruption(ctx, err) == nil && errors.Is(err, image.ErrNotFound) && !fetching && at.Path == "":
 		return failure{err: err, hint: fmt.Sprintf("check the digest: davit manifest %s tells those of an image's blobs; a repository has those of its own images alone", shellWord(at.Reference.Name()))}
 	}
-	return explain(ctx, err, circumstances{registry: at.Reference.Registry, resumable: o.output != "" && o.parsed == nil, fetching: fetching})
+	return explain(ctx, err, circumstances{registry: at.Reference.Registry, disk: at.Path, resumable: o.output != "" && o.parsed == nil, fetching: fetching})
 }

@@ -50,7 +50,7 @@ func newCat(s streams) *cobra.Command {
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`FILE` to write (default: stdout)")
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, "this machine's")
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
 	return cmd
@@ -92,7 +92,7 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
-	return printFile(s.out, o.output, clean(found.Path))
+	return printFile(s.out, o.output, oneLine(found.Path))
 }
 
 // savedFile is what --json prints.
@@ -111,7 +111,7 @@ func (o *catOptions) explained(ctx context.Context, err error) error {
 // save writes the file under its name when it is whole.
 func (o *catOptions) save(ctx context.Context, opts davit.LookOptions) (davit.File, error) {
 	var found davit.File
-	err := atomicfile.WriteFunc(o.output, func(w io.Writer) (err error) {
+	err := atomicfile.WriteOutput(o.output, func(w io.Writer) (err error) {
 		found, err = davit.Cat(ctx, o.targets[0].name, o.path, w, opts)
 		return err
 	})

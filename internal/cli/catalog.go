@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,8 @@ type catalogOptions struct {
 	registry registryFlags
 	display  displayFlags
 
-	at ref.Reference // of the registry, with some repository
+	at   ref.Reference // of the registry, with some repository
+	host string        // as it was given
 }
 
 func newCatalog(s streams) *cobra.Command {
@@ -60,6 +62,11 @@ func (o *catalogOptions) validate(args []string) error {
 	if o.at, err = parseRegistry("catalog", args); err != nil {
 		return err
 	}
+	host, path, _ := strings.Cut(args[0], "/")
+	if path = strings.Trim(path, "/"); path != "" && !strings.HasSuffix(host, ":") { // of a URL it may be /v2/
+		return usagef("catalog lists all of a registry: leave out %q, and choose with --match '%s/*'", "/"+path, path)
+	}
+	o.host = args[0]
 	for _, err := range []error{o.list.validate(), o.registry.validate([]ref.Reference{o.at}), o.display.validate()} {
 		if err != nil {
 			return err
@@ -79,7 +86,7 @@ func (o *catalogOptions) run(ctx context.Context, s streams) error {
 	defer shown.Close()
 	opts.Events, opts.Registry.Trace = shown.events, shown.trace
 	o.registry.reach.tellUnread(shown.step)
-	err = davit.Catalog(ctx, o.at.Registry, opts, o.list.pages(true, func(page []string) error {
+	err = davit.Catalog(ctx, o.host, opts, o.list.pages(true, func(page []string) error {
 		return printPage(s.out, page, o.display.json, func(name string) any {
 			return repositoryResult{name, o.at.Registry + "/" + name}
 		})

@@ -16,8 +16,11 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/davit-cli/davit/archive"
+	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
+	"github.com/davit-cli/davit/layout"
 	"github.com/davit-cli/davit/registry"
 )
 
@@ -57,6 +60,7 @@ func TestHints(t *testing.T) {
 	other := circumstances{registry: "registry.lan:5000", resumable: true}
 	begun := circumstances{registry: "registry.lan:5000", resumable: true, fetching: true}
 	stream := circumstances{registry: "registry.lan:5000", fetching: true}
+	mixed := circumstances{registry: "registry.lan:5000", disk: "x.tar"}
 	busy := &image.RetryError{Busy: true, Err: errors.New("429")}
 	for _, test := range []struct {
 		err  error
@@ -70,6 +74,14 @@ func TestHints(t *testing.T) {
 		{fmt.Errorf("open: %w", partial.ErrLocked), other, "-o PATH"},
 		{busy, hub, "davit login"},
 		{busy, other, "fewer requests"},
+		{fmt.Errorf("write: %w", layout.ErrNoLayout), other, "empty or not there, with -o DIR"},
+		{fmt.Errorf("read: %w", layout.ErrNoLayout), circumstances{disk: "x"}, "what can be read"},
+		{fmt.Errorf("read: %w", archive.ErrNoArchive), mixed, "what can be read"},
+		{fmt.Errorf("read: %w", components.ErrNoComponents), mixed, "what can be read"},
+		{fmt.Errorf("read: %w", image.ErrVerification), circumstances{disk: "a b"}, "davit verify 'a b' tells all"},
+		{fmt.Errorf("read: %w", image.ErrVerification), mixed, "davit verify x.tar tells whether"},
+		{fmt.Errorf("read: %w", image.ErrVerification), other, "sends wrong content"},
+		{fmt.Errorf("open: %w", syscall.EACCES), mixed, "may read x.tar"},
 		{errors.New("nobody knows"), other, ""},
 		{errors.New("nobody knows"), circumstances{resumable: true, fetching: true}, "goes on from there"},
 		{errors.New("nobody knows"), stream, "run the same command again"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -106,8 +107,10 @@ func listTags(ctx context.Context, flags *registryFlags, name string, fn func(ta
 	return err
 }
 
-// archiveEnds are what archives' names end with.
-var archiveEnds = []string{".tar", ".tar.gz", ".tgz", ".tar.zst"}
+// shellRuns are the characters by which a shell runs what stands in a name. Bash
+// writes what several names begin with as it is, and cobra's script evaluates the
+// line at the next Tab: such a name is for the user to type, with quotes.
+const shellRuns = "$`;&|<>"
 
 // completePaths are the archives and directories that begin as typed,
 // directories with a slash behind them. descend says that they are directories
@@ -122,7 +125,7 @@ func completePaths(typed string) (paths []string, descend bool) {
 	for _, e := range entries {
 		name := e.Name()
 		hidden := strings.HasPrefix(name, ".") && begin == "" || strings.HasSuffix(name, partial.Suffix)
-		if hidden || !strings.HasPrefix(name, begin) || line(name) != name {
+		if hidden || !strings.HasPrefix(name, begin) || line(name) != name || strings.ContainsAny(name, shellRuns) {
 			continue
 		}
 		info, err := os.Stat(filepath.Join(dir, name)) // also what a link leads to
@@ -130,15 +133,10 @@ func completePaths(typed string) (paths []string, descend bool) {
 		case err != nil:
 		case info.IsDir():
 			paths = append(paths, dir+name+"/")
-		case info.Mode().IsRegular() && isArchive(name):
+		case info.Mode().IsRegular() && davit.IsArchiveName(name):
 			paths = append(paths, dir+name)
 			descend = false
 		}
 	}
 	return paths, descend
-}
-
-// isArchive says whether a file is one by its name.
-func isArchive(name string) bool {
-	return slices.ContainsFunc(archiveEnds, func(end string) bool { return strings.HasSuffix(strings.ToLower(name), end) })
 }

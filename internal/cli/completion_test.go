@@ -17,7 +17,7 @@ func testRoot() *cobra.Command {
 func TestCompleteImagesOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	for _, name := range []string{"a.tar", "app.tar.gz", "b.TGZ", "c.tar.zst", "notes.txt", "sub/x.tar", "sub/deep/y.tar", "empty/z.txt", ".hidden.tar", "a.tar.davit-part/data"} {
+	for _, name := range []string{"a.tar", "app.tar.gz", "b.TGZ", "c.tar.zst", "it's (1).tar", "notes.txt", "sub/x.tar", "sub/deep/y.tar", "empty/z.txt", ".hidden.tar", "a.tar.davit-part/data"} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -25,7 +25,11 @@ func TestCompleteImagesOnDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = os.WriteFile("new\nline.tar", nil, 0o666) // where there may be such names
+	// Where there may be such names: those that a shell would run are not told.
+	for _, name := range []string{"new\nline.tar", "$(run)1.tar", "$(run)2.tar", "`run`.tar", "x;run;.tar", "x&run.tar", "x|run.tar", "x>run.tar", "x<run.tar", "$(run)"} {
+		_ = os.WriteFile(name, nil, 0o666)
+	}
+	_ = os.Mkdir("$(dir)", 0o777)
 	const (
 		files   = cobra.ShellCompDirectiveNoFileComp
 		descend = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
@@ -35,7 +39,7 @@ func TestCompleteImagesOnDisk(t *testing.T) {
 		images    []string
 		directive cobra.ShellCompDirective
 	}{
-		"":           {[]string{"a.tar", "app.tar.gz", "b.TGZ", "c.tar.zst", "empty/", "sub/"}, files},
+		"":           {[]string{"a.tar", "app.tar.gz", "b.TGZ", "c.tar.zst", "empty/", "it's (1).tar", "sub/"}, files},
 		"a":          {[]string{"a.tar", "app.tar.gz"}, files},
 		"./a":        {[]string{"./a.tar", "./app.tar.gz"}, files},
 		"s":          {[]string{"sub/"}, descend},

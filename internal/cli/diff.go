@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,7 @@ func newDiff(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, "this machine's")
 	cmd.Flags().BoolVar(&o.noFiles, "no-files", false, "compare no files, so that no layer is read")
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
@@ -97,7 +98,10 @@ func printDifference(w io.Writer, d davit.Difference) error {
 }
 
 func (p *differenceWriter) side(name string, s davit.DiffSide) {
-	p.print("%s  %s\n   %s\n", name, line(strings.TrimSpace(s.Name+"  "+s.Platform+"  "+ui.Size(s.Size))), line(s.Manifest.String()))
+	p.print("%s  %s\n", name, columns(s.Name, s.Platform, ui.Size(s.Size)))
+	if s.Manifest != "" {
+		p.print("   %s\n", line(s.Manifest.String()))
+	}
 }
 
 func layersText(layers []davit.DiffLayer) string {
@@ -138,21 +142,29 @@ func (p *differenceWriter) files(changes []davit.FileChange) {
 	}
 	p.print("\nFiles       %d added, %d changed, %d removed\n", count[davit.Added], count[davit.Changed], count[davit.Removed])
 	for _, c := range changes {
-		switch path := clean(c.Path); c.Change {
+		switch path := oneLine(fileName(davit.File{Path: c.Path, Type: c.Type})); c.Change {
 		case davit.Added:
-			p.print("  + %s  (%s)\n", path, ui.Size(c.SizeB))
+			p.print("  + %s%s\n", path, sizeText(c.Type, c.SizeB))
 		case davit.Removed:
-			p.print("  - %s  (%s)\n", path, ui.Size(c.SizeA))
+			p.print("  - %s%s\n", path, sizeText(c.Type, c.SizeA))
 		default:
 			p.print("  ~ %s  (%s)\n", path, changedText(c))
 		}
 	}
 }
 
+// sizeText is the size of what has content.
+func sizeText(kind davit.FileType, size int64) string {
+	if kind != davit.Regular {
+		return ""
+	}
+	return "  (" + ui.Size(size) + ")"
+}
+
 // changedText tells what of a file changed, and its size where that did.
 func changedText(c davit.FileChange) string {
 	text := strings.Join(c.What, ", ")
-	if c.SizeA != c.SizeB {
+	if c.SizeA != c.SizeB && slices.Contains(c.What, "content") {
 		text += ": " + ui.Size(c.SizeA) + " -> " + ui.Size(c.SizeB)
 	}
 	return text

@@ -11,7 +11,7 @@ import (
 const digestLong = `Print the digest that an image's name stands for now: of its index, where it has
 one, else of its manifest. The registry is asked for it alone, with a HEAD that Docker
 Hub does not count as a pull. With -p it is the digest of that platform's manifest,
-for which the index is fetched.`
+for which the index is fetched, but not that manifest.`
 
 const digestExample = `  davit digest alpine:3.20
   davit digest alpine:3.20 -p linux/arm64
@@ -36,7 +36,7 @@ func newDigest(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, "none, for what the name stands for")
 	o.add(cmd)
 	return cmd
 }

@@ -16,7 +16,8 @@ links. A layer with a table of contents (eStargz, zstd:chunked) is not fetched, 
 for that table; any other is read through once. Sizes are those of the files.
 
 IMAGE is a name in a registry, or an archive, an image layout or a directory of
-components on disk. Directories end with a slash.
+components on disk. Directories end with a slash. Where PATH is a link to a
+directory, it is followed, as that of /bin to /usr/bin.
 
 A table of contents is what the image's manifest vouches for; a tool that unpacks
 the layer reads the layer itself. --no-toc does as that tool does.`
@@ -54,7 +55,7 @@ func newFiles(s streams) *cobra.Command {
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show modes, owners, sizes, times, and where links lead")
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, "this machine's")
 	addNoTOC(cmd, &o.noTOC)
 	o.addMoving(cmd)
 	return cmd

@@ -219,7 +219,7 @@ func printJSON(w io.Writer, v any) error {
 
 // printLine prints a line of a result, fit for a terminal.
 func printLine(w io.Writer, format string, args ...any) error {
-	if _, err := fmt.Fprintln(toReader{w}, clean(fmt.Sprintf(format, args...))); err != nil {
+	if _, err := fmt.Fprintln(toReader{w}, oneLine(fmt.Sprintf(format, args...))); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/archive"
+	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/layout"
@@ -26,6 +29,7 @@ type circumstances struct {
 	fetching  bool   // the transfer of blobs had begun
 	config    bool   // the image's config is saved too
 	login     bool   // the credential is to be stored
+	disk      string // the path of an image that is read, alone or besides the registry's
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -42,7 +46,7 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
-	for _, known := range []func(error, circumstances) string{hintSeveral, hintFormat, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+	for _, known := range []func(error, circumstances) string{hintSeveral, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
 		if h := known(err, c); h != "" {
 			return h
 		}
@@ -67,7 +71,7 @@ func hintSeveral(err error, c circumstances) string {
 }
 
 // hintFormat is for what a format cannot hold.
-func hintFormat(err error, _ circumstances) string {
+func hintFormat(err error, c circumstances) string {
 	var conflict *rootfs.ConflictError
 	switch {
 	case errors.Is(err, davit.ErrNoFileSystem):
@@ -76,8 +80,22 @@ func hintFormat(err error, _ circumstances) string {
 		return "write it as one tar with -f rootfs, or into a file system that tells these names apart"
 	case errors.Is(err, rootfs.ErrNotEmpty):
 		return "choose a directory that is empty or not there, with -o DIR"
-	case errors.Is(err, layout.ErrNoLayout):
+	case errors.Is(err, layout.ErrNoLayout) && c.disk == "":
 		return "choose an image layout, or a directory that is empty or not there, with -o DIR"
+	}
+	return ""
+}
+
+// hintStore is for images that are read from this machine's disk.
+func hintStore(err error, c circumstances) string {
+	switch {
+	case c.disk == "":
+	case errors.Is(err, layout.ErrNoLayout), errors.Is(err, components.ErrNoComponents), errors.Is(err, archive.ErrNoArchive):
+		return "what can be read is an archive of images, an OCI image layout, or a directory that -f components wrote"
+	case errors.Is(err, image.ErrVerification) && c.registry == "":
+		return fmt.Sprintf("davit verify %s tells all that is wrong there", shellWord(c.disk))
+	case errors.Is(err, image.ErrVerification):
+		return fmt.Sprintf("davit verify %s tells whether it is wrong there; else the registry, or a proxy before it, sends wrong content", shellWord(c.disk))
 	}
 	return ""
 }
@@ -204,6 +222,8 @@ func hintDisk(err error, c circumstances) string {
 			return "make room and run the same command again: it goes on from there; or write to another place with -o PATH"
 		}
 		return "make room"
+	case c.disk != "" && !c.resumable && errors.Is(err, fs.ErrPermission):
+		return "check that you may read " + shellWord(c.disk)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR),
 		errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ENAMETOOLONG):
 		if c.config {

@@ -45,7 +45,7 @@ func newInspect(s streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, "this machine's")
 	cmd.Flags().BoolVar(&o.noReferrers, "no-referrers", false, "do not ask what refers to the image")
 	o.add(cmd)
 	return cmd

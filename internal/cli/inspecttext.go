@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -28,7 +29,7 @@ func printInspection(w io.Writer, x davit.Inspection) error {
 	}
 	p.field("Image ID", x.ImageID.String())
 	p.field("Artifact", x.ArtifactType)
-	if x.Created != nil {
+	if x.Created != nil && !x.Created.IsZero() { // as reproducible builds have it
 		p.field("Created", x.Created.UTC().Format(time.RFC3339))
 	}
 	p.field("Author", x.Author)
@@ -81,9 +82,11 @@ func (p *inspectionWriter) command(name string, args []string) {
 	if len(args) == 0 {
 		return
 	}
-	encoded, err := json.Marshal(args)
-	if err == nil {
-		p.field(name, string(encoded))
+	var encoded strings.Builder
+	enc := json.NewEncoder(&encoded)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(args); err == nil {
+		p.field(name, encoded.String())
 	}
 }
 
@@ -144,19 +147,25 @@ func (p *inspectionWriter) referrers(all []davit.Referrer) {
 	}
 	p.print("\nReferrers\n")
 	for _, r := range all {
-		p.print("  %-11s %s\n              %s\n", line(r.Kind), line(strings.Join(r.Types, ", ")), line(r.Digest.String()))
+		p.print("  %s\n              %s\n", strings.TrimSpace(fmt.Sprintf("%-11s %s", line(r.Kind), line(strings.Join(r.Types, ", ")))), line(r.Digest.String()))
 	}
 }
 
 func inspectedSize(x davit.Inspection) string {
-	s := ui.Size(x.Size) + " compressed"
-	if x.ArtifactType != "" {
-		s = ui.Size(x.Size)
+	switch {
+	case x.ArtifactType != "":
+		return ui.Size(x.Size)
+	case plainLayers(x.Layers):
+		return ui.Size(x.Size) + " uncompressed"
+	case x.Unpacked > 0:
+		return ui.Size(x.Size) + " compressed, " + ui.Size(x.Unpacked) + " uncompressed"
 	}
-	if x.Unpacked > 0 {
-		s += ", " + ui.Size(x.Unpacked) + " uncompressed"
-	}
-	return s
+	return ui.Size(x.Size) + " compressed"
+}
+
+// plainLayers says whether all layers are tars as they are.
+func plainLayers(layers []davit.InspectedLayer) bool {
+	return len(layers) > 0 && !slices.ContainsFunc(layers, func(l davit.InspectedLayer) bool { return l.Unpacked != l.Size })
 }
 
 // pairs are a map's entries as KEY=VALUE, sorted.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,9 +54,9 @@ func (f *lookFlags) addMoving(cmd *cobra.Command) {
 	f.given = cmd.Flags().Changed
 }
 
-// addPlatform adds -p.
-func (f *lookFlags) addPlatform(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: this machine's)")
+// addPlatform adds -p, and says what is taken without it.
+func (f *lookFlags) addPlatform(cmd *cobra.Command, without string) {
+	cmd.Flags().StringVarP(&f.platform, "platform", "p", "", "`OS/ARCH` such as linux/arm64 (default: "+without+")")
 	_ = cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions(knownPlatforms, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -68,7 +67,7 @@ func (f *lookFlags) parse(cmd *cobra.Command, args []string, count int) error {
 		return err
 	}
 	if len(args) != count {
-		return usagef("%s takes %s, such as: %s", cmd.Name(), map[int]string{1: "one image", 2: "two images"}[count], example(cmd))
+		return usagef("%s takes %s, such as: %s", cmd.Name(), takes(cmd, count), example(cmd))
 	}
 	f.targets = nil
 	for _, arg := range args {
@@ -79,6 +78,19 @@ func (f *lookFlags) parse(cmd *cobra.Command, args []string, count int) error {
 		f.targets = append(f.targets, t)
 	}
 	return f.validate()
+}
+
+// takes is what a command's arguments are.
+func takes(cmd *cobra.Command, count int) string {
+	switch _, argument, _ := strings.Cut(cmd.Use, " "); {
+	case count == 2:
+		return "two images"
+	case argument == "REPOSITORY":
+		return "one repository"
+	case argument == "NAME@DIGEST":
+		return "one blob"
+	}
+	return "one image"
 }
 
 // example is the first of a command's examples, without what is said of it.
@@ -117,7 +129,7 @@ func (f *lookFlags) validate() error {
 		case err != nil:
 			return usageError{err}
 		case platforms.All:
-			return usagef("--platform %s: one platform is looked at at a time", f.platform)
+			return usagef("--platform %s: choose one platform; davit platforms lists them", f.platform)
 		}
 	}
 	if f.moves {
@@ -177,24 +189,32 @@ func (f *lookFlags) open(ctx context.Context, s streams) (davit.LookOptions, dis
 
 // explain adds to err what a person can do about it.
 func (f *lookFlags) explain(ctx context.Context, err error) error {
-	references := f.references()
-	if len(references) == 0 {
-		return explainDisk(ctx, err, f.targets)
+	if errors.Is(err, davit.ErrNoFileSystem) {
+		return failure{err: err, hint: "davit inspect tells what is in it, and davit blob writes its layers one by one"}
 	}
-	c := circumstances{}
+	references := f.references()
+	c := circumstances{disk: f.disk()}
 	if hosts := registries(references); len(hosts) == 1 {
 		c.registry = hosts[0]
 	}
-	return explain(ctx, err, c)
-}
-
-// explainDisk is explain where no registry was asked: what is wrong is a
-// file's.
-func explainDisk(ctx context.Context, err error, targets []target) error {
-	if interruption(ctx, err) == nil && errors.Is(err, image.ErrVerification) && len(targets) == 1 {
-		return failure{err: err, hint: fmt.Sprintf("davit verify %s tells all that is wrong there", shellWord(targets[0].at.Path))}
+	if len(references) > 0 {
+		return explain(ctx, err, c)
+	}
+	// No registry was asked: what is wrong is a file's.
+	if known := hintStore(err, c); known != "" && len(f.targets) == 1 && interruption(ctx, err) == nil {
+		return failure{err: err, hint: known}
 	}
 	return err
+}
+
+// disk is the path of the first image on disk; empty where there is none.
+func (f *lookFlags) disk() string {
+	for _, t := range f.targets {
+		if t.onDisk() {
+			return t.at.Path
+		}
+	}
+	return ""
 }
 
 // lookFooter is what these commands say below their flags.

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,18 +46,19 @@ type documentOptions struct {
 	output string
 	pretty bool
 
-	kind string // manifest or config
-	get  func(ctx context.Context, name string, opts davit.LookOptions) (davit.Document, error)
+	kind    string // manifest or config
+	without string // what is taken without -p
+	get     func(ctx context.Context, name string, opts davit.LookOptions) (davit.Document, error)
 }
 
 func newManifest(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "manifest", get: davit.Manifest})
+	cmd := newDocument(s, documentOptions{kind: "manifest", without: "none, for what the name stands for", get: davit.Manifest})
 	cmd.Short, cmd.Long, cmd.Example = "Print the manifest or index of an image", manifestLong, manifestExample
 	return cmd
 }
 
 func newConfig(s streams) *cobra.Command {
-	cmd := newDocument(s, documentOptions{kind: "config", get: davit.Config})
+	cmd := newDocument(s, documentOptions{kind: "config", without: "this machine's", get: davit.Config})
 	cmd.Short, cmd.Long, cmd.Example = "Print the config of an image", configLong, configExample
 	return cmd
 }
@@ -78,7 +77,7 @@ func newDocument(s streams, o documentOptions) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	o.addPlatform(cmd)
+	o.addPlatform(cmd, o.without)
 	flags.BoolVar(&o.pretty, "pretty", false, "indented, a field a line")
 	flags.StringVarP(&o.output, "output", "o", "", "`FILE` to write, with the exact bytes")
 	o.add(cmd)
@@ -113,7 +112,11 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 	}
 	shown.Close()
 	if o.output != "" {
-		if err := writeNew(o.output, d.Bytes); err != nil {
+		err := atomicfile.WriteOutput(o.output, func(w io.Writer) error {
+			_, err := w.Write(d.Bytes)
+			return err
+		})
+		if err != nil {
 			return explain(ctx, err, circumstances{})
 		}
 	}
@@ -126,14 +129,6 @@ func (o *documentOptions) run(ctx context.Context, s streams) error {
 		return printDocument(s.out, indented(d.Bytes))
 	}
 	return printDocument(s.out, d.Bytes)
-}
-
-// writeNew writes a file whole, and makes its parent directories.
-func writeNew(path string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return atomicfile.Write(path, content)
 }
 
 // printFile prints what was written: the path, a tab, and what it is.

@@ -17,7 +17,8 @@ import (
 
 const platformsLong = `Print the platforms that an image is there for, one a line, in its order. PLATFORM
 is ready to be pasted after --platform. SIZE is what a pull would fetch: config and
-layers, compressed as they are. Attestations are left out.
+layers, compressed as they are; for it the manifest of each platform is fetched,
+which Docker Hub counts as pulls. Attestations are left out.
 
 A - stands where there is nothing to tell; for SIZE, where the manifest cannot be
 had: an image on disk may have but one of its platforms.`

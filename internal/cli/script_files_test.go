@@ -395,6 +395,39 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body, 0o666))
 }
 
+// damage FILE OFFSET flips a bit of that byte; offsets below zero count from
+// the end.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage FILE OFFSET")
+	}
+	body := []byte(ts.ReadFile(args[0]))
+	body[place(ts, body, args[1])] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body, 0o666))
+}
+
+// cut FILE BYTES leaves so many bytes of a file; below zero: all but so many.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cut FILE BYTES")
+	}
+	body := []byte(ts.ReadFile(args[0]))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), body[:place(ts, body, args[1])], 0o666))
+}
+
+// place is an offset within a file.
+func place(ts *testscript.TestScript, body []byte, offset string) int {
+	n, err := strconv.Atoi(offset)
+	ts.Check(err)
+	if n < 0 {
+		n += len(body)
+	}
+	if n < 0 || n >= len(body) {
+		ts.Fatalf("the file has %d bytes, and none at %s", len(body), offset)
+	}
+	return n
+}
+
 // basicauth USER:PASSWORD FILE writes what docker login does for $REGISTRY.
 func basicauth(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

@@ -26,7 +26,8 @@ const imageUsage = `usage:
 	image tree NAME REPOSITORY:TAG FILE,FILE… [WORD…]
 	                                          an image whose layers are described by files:
 	                                          a line "dir NAME", "file NAME TEXT", "link NAME TARGET",
-	                                          "symlink NAME TARGET", "random NAME SIZE", "device NAME" each
+	                                          "symlink NAME TARGET", "random NAME SIZE", "device NAME" each,
+	                                          or "mode NAME OCTAL" of the entry before
 	image raw NAME REPOSITORY:TAG TYPE FILE   any bytes as a manifest, $VARIABLES expanded
 	image blob NAME FILE                      any bytes as a blob; $BLOB is its digest
 	image many NAME REPOSITORY:TAG N             an image with N layers
@@ -283,6 +284,13 @@ func describedFiles(ts *testscript.TestScript, file string) []registrytest.File 
 			size, err := strconv.Atoi(value)
 			ts.Check(err)
 			files = append(files, registrytest.File{Header: tar.Header{Name: name}, Body: registrytest.RandomBytes(1, size)})
+		case "mode":
+			mode, err := strconv.ParseInt(value, 8, 64)
+			ts.Check(err)
+			if len(files) == 0 || files[len(files)-1].Name != name {
+				ts.Fatalf("%s: %q is not the entry before", file, name)
+			}
+			files[len(files)-1].Mode = mode
 		case "device":
 			files = append(files, registrytest.File{Header: tar.Header{Name: name, Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}})
 		default:

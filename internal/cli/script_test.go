@@ -28,6 +28,7 @@ import (
 //	proxy …        run proxies (script_proxy_test.go)
 //	image …        make images and push them (script_image_test.go)
 //	listdir, tarlist, tardrop, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
+//	fill, damage, cut, expand, basicauth  write and change files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
@@ -56,6 +57,8 @@ func TestScripts(t *testing.T) {
 			"filedigest":   filedigest,
 			"expand":       expand,
 			"fill":         fill,
+			"damage":       damage,
+			"cut":          cut,
 			"exits":        exits,
 			"signal":       signalCommand,
 			"exitcode":     exitcode,

@@ -19,6 +19,21 @@ func clean(s string) string { return ui.Clean(s) }
 // line is clean, in one line.
 func line(s string) string { return strings.Join(strings.Fields(clean(s)), " ") }
 
+// oneLine is clean, in one line, with spaces as they are: a file's name, which may
+// have newlines, must not make lines of its own in a result.
+func oneLine(s string) string { return strings.ReplaceAll(clean(s), "\n", " ") }
+
+// columns are words side by side, without the empty ones.
+func columns(words ...string) string {
+	shown := words[:0:0]
+	for _, word := range words {
+		if word = line(word); word != "" {
+			shown = append(shown, word)
+		}
+	}
+	return strings.Join(shown, "  ")
+}
+
 // text is what an error says, in one line; only a list, of platforms, of
 // conflicts or of images that failed, stands on lines of its own.
 func text(err error) string {

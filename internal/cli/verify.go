@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,6 +27,9 @@ const verifyExample = `  davit verify alpine_latest.tar
   davit verify layout --json | jq -r '.problems[].text'
   docker save alpine -o alpine.tar && davit verify alpine.tar`
 
+const decompressHelp = `
+  TMPDIR                          where a compressed archive is decompressed to`
+
 type verifyOptions struct {
 	path    string
 	display displayFlags
@@ -38,7 +42,7 @@ func newVerify(s streams) *cobra.Command {
 		Short:       "Check an image on disk, blob for blob",
 		Long:        verifyLong,
 		Example:     verifyExample,
-		Annotations: map[string]string{"footer": exitCodesHelp + "\n\nEnvironment:" + tempHelp},
+		Annotations: map[string]string{"footer": exitCodesHelp + "\n\nEnvironment:" + decompressHelp},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(args); err != nil {
 				return err
@@ -83,10 +87,12 @@ func (o *verifyOptions) run(ctx context.Context, s streams) error {
 // reportWriter prints what was found, for people.
 type reportWriter struct{ linesWriter }
 
-// printReport prints problems alone where quiet.
+// printReport prints problems alone where quiet. What is nothing of an image is
+// not called one.
 func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	p := &reportWriter{linesWriter{out: toReader{w}}}
-	if !quiet {
+	nothing := r.Blobs == 0 && len(r.Images) == 0
+	if !quiet && !nothing {
 		p.print("%s: %s, %s hashed\n", line(r.Path), formatText[r.Format], countOf(r.Blobs, "blob")+" ("+ui.Size(r.Bytes)+")")
 		for _, img := range r.Images {
 			p.print("  image  %s\n", imageText(img))
@@ -118,16 +124,12 @@ var formatText = map[verify.Format]string{
 }
 
 func imageText(img verify.Image) string {
-	parts := []string{img.Name, strings.Join(img.Platforms, ", "), img.Digest.String()}
-	if img.Digest == "" {
-		parts[2] = img.ID.String()
-	}
-	return line(strings.Join(parts, "  "))
+	return columns(img.Name, strings.Join(img.Platforms, ", "), cmp.Or(img.Digest, img.ID).String())
 }
 
 func problemText(p verify.Problem) string {
 	text := p.Text
-	if !strings.Contains(text, p.Subject) {
+	if p.What == verify.Digest || !strings.Contains(text, p.Subject) {
 		text = p.Subject + ": " + text
 	}
 	if p.For != "" {

@@ -1,0 +1,146 @@
+package davit_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/ref"
+)
+
+func TestParseLocation(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	files := []string{
+		"x.tar", "x.tar.gz", "x.tgz", "x.tar.zst", "BIG.TAR", "notes", "dir/x.tar",
+		"layout/oci-layout", "parts/image_manifest.json", "platforms/manifest_list.json", "plain/file", "plain.tar/file",
+	}
+	if runtime.GOOS != "windows" {
+		files = append(files, "a:b.tar")
+	}
+	for _, name := range files {
+		name = filepath.FromSlash(name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := func(p, image string) davit.Location { return davit.Location{Path: p, Image: image} }
+	guessed := func(p, image string) davit.Location { return davit.Location{Path: p, Image: image, Guessed: true} }
+	registry := func(name string) davit.Location {
+		r, err := ref.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return davit.Location{Reference: r}
+	}
+	sha := "sha256:" + strings.Repeat("a", 64)
+	absolute := filepath.Join(dir, "x.tar")
+	tests := map[string]davit.Location{
+		// In a registry.
+		"alpine:3.20":                 registry("docker.io/library/alpine:3.20"),
+		"https://host.example/v2/app": registry("https://host.example/v2/app"),
+		"docker://layout":             registry("docker.io/library/layout"),
+		"docker://dir/x.tar":          registry("docker.io/dir/x.tar"),
+		"alpine@" + sha:               registry("docker.io/library/alpine@" + sha),
+		// Neither an archive's name nor an image in it.
+		"notes":    registry("docker.io/library/notes"),
+		"plain":    registry("docker.io/library/plain"),
+		"dir/none": registry("docker.io/dir/none"),
+
+		// Written as a path, whatever is there.
+		"./x.tar":              path("./x.tar", ""),
+		"./none.tar":           path("./none.tar", ""),
+		"./notes":              path("./notes", ""),
+		"../none":              path("../none", ""),
+		"/srv/none":            path("/srv/none", ""),
+		".":                    path(".", ""),
+		"..":                   path("..", ""),
+		absolute:               path(absolute, ""),
+		absolute + ".none":     path(absolute+".none", ""),
+		absolute + ":app:1":    path(absolute, "app:1"),
+		absolute + "@" + sha:   path(absolute, sha),
+		absolute + ".none:v1":  path(absolute+".none", "v1"),
+		"./x.tar:app:1":        path("./x.tar", "app:1"),
+		"./layout@" + sha:      path("./layout", sha),
+		"./none.tar:app:1":     path("./none.tar", "app:1"),
+		"./none@" + sha:        path("./none", sha),
+		"./n:one/none.tar:app": path("./n:one/none.tar", "app"),
+
+		// An image is there.
+		"x.tar":               path("x.tar", ""),
+		" x.tar\n":            path("x.tar", ""),
+		"x.tar.gz":            path("x.tar.gz", ""),
+		"x.tgz":               path("x.tgz", ""),
+		"x.tar.zst":           path("x.tar.zst", ""),
+		"BIG.TAR":             path("BIG.TAR", ""),
+		"dir/x.tar":           path("dir/x.tar", ""),
+		"x.tar:v1":            path("x.tar", "v1"),
+		"x.tar:host:5000/a:1": path("x.tar", "host:5000/a:1"),
+		"x.tar@" + sha:        path("x.tar", sha),
+		"layout":              guessed("layout", ""),
+		"layout/":             guessed("layout/", ""),
+		"layout:v1":           guessed("layout", "v1"),
+		"layout@" + sha:       guessed("layout", sha),
+		"parts":               guessed("parts", ""),
+		"platforms":           guessed("platforms", ""),
+
+		// As skopeo writes it.
+		"oci:layout":                path("layout", ""),
+		"oci:layout:v1":             path("layout", "v1"),
+		"oci:none:v1":               path("none", "v1"),
+		"oci-archive:x.tar":         path("x.tar", ""),
+		"oci-archive:notes:v1":      path("notes", "v1"),
+		"docker-archive:x.tar:a/b:": path("x.tar", "a/b:"),
+	}
+	if runtime.GOOS == "windows" {
+		tests[`dir\x.tar:v1`] = path(`dir\x.tar`, "v1")
+		tests[`dir\none`] = path(`dir\none`, "")
+	} else {
+		tests["a:b.tar"] = path("a:b.tar", "")
+		tests["a:b.tar:v1"] = path("a:b.tar", "v1")
+	}
+	for s, want := range tests {
+		got, err := davit.ParseLocation(s)
+		if err != nil {
+			t.Errorf("%q: %v", s, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", s, diff)
+		}
+		// What it is called leads there again, if its path is written as one or
+		// something is there.
+		if strings.HasPrefix(s, "oci") || got.Path == "" {
+			continue
+		}
+		again, err := davit.ParseLocation(got.String())
+		if diff := cmp.Diff(got, again); err != nil || diff != "" {
+			t.Errorf("%q is called %q: %v\n%s", s, got, err, diff)
+		}
+	}
+	for _, s := range []string{"", " ", "oci:", "docker://./x.tar", "docker://", "none.tar", "plain.tar", "UPPER", "plain/file!"} {
+		if got, err := davit.ParseLocation(s); !errors.Is(err, ref.ErrInvalid) {
+			t.Errorf("%q: %+v, %v", s, got, err)
+		}
+	}
+}
+
+func TestIsArchiveName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"x.tar": true, "a/x.TAR": true, "x.tar.gz": true, "x.tgz": true, "x.tar.zst": true, ".tar": true,
+		"": false, "x": false, "tar": false, "x.tar.xz": false, "x.gz": false, "x.tar/": false, "x.tar.davit-part": false,
+	} {
+		if got := davit.IsArchiveName(name); got != want {
+			t.Errorf("IsArchiveName(%q) = %v", name, got)
+		}
+	}
+}
