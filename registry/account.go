@@ -140,10 +140,11 @@ type peer struct {
 }
 
 // peers are the repositories that lack a token as a does, and that the same
-// realm gives it for with the same credential.
+// realm gives it for with the same credential. A token for pushing has none: it
+// is good for nothing that is only read.
 func (acc *account) peers(ctx context.Context, a *authorizer, c challenge, m manner, rejected string) []peer {
 	actions, ok := strings.CutPrefix(c.params["scope"], "repository:"+a.repository+":")
-	if !ok || strings.ContainsAny(actions, ": ") || acc.isApart(realmKey(c)) || acc.isApart(tokenKey(m, c)) {
+	if !ok || a.pushes || strings.ContainsAny(actions, ": ") || strings.Contains(actions, "push") || acc.isApart(realmKey(c)) || acc.isApart(tokenKey(m, c)) {
 		return nil
 	}
 	var found []peer

@@ -16,14 +16,18 @@ import (
 // found out serves all requests.
 type authorizer struct {
 	client     *client
-	registry   string // as references name it
-	repository string // empty: the registry itself
-	strict     bool   // a stored credential that is refused is an error, as a given one is
+	registry   string      // as references name it
+	repository string      // empty: the registry itself
+	strict     bool        // a stored credential that is refused is an error, as a given one is
+	pushes     bool        // its tokens are to be good for pushing, too
+	from       string      // and for pulling from this other repository; empty: from none
+	like       *authorizer // whose credential it has; nil: that which it looks for
 
 	lookups flight.Group[*account]
 
 	mu      sync.Mutex
-	account *account        // nil: not looked for yet
+	found   *account        // nil: not looked for yet
+	account *account        // nil: not chosen yet
 	refused string          // source of a stored credential that was refused
 	met     *challenge      // answered last, or expected, and so answered in advance
 	last    shown           // with the registry's last answer that was no refusal
@@ -98,6 +102,9 @@ func (a *authorizer) answer(ctx context.Context, resp *http.Response, was shown)
 	challenges := parseChallenges(resp.Header)
 	if len(challenges) == 0 && was.value != "" {
 		challenges = []challenge{was.challenge}
+	}
+	for i, c := range challenges {
+		challenges[i] = a.widen(c)
 	}
 	next, err := a.choose(ctx, challenges, was.value)
 	switch {
@@ -241,12 +248,36 @@ func (a *authorizer) meet(ctx context.Context, acc *account, c challenge, m mann
 	return &found, nil
 }
 
-// find looks for the credential, the first time that one is wanted.
+// find is the credential to show.
 func (a *authorizer) find(ctx context.Context) (*account, error) {
+	a.mu.Lock()
+	acc := a.account
+	a.mu.Unlock()
+	if acc != nil {
+		return acc, nil
+	}
+	looking := a
+	if a.like != nil {
+		looking = a.like
+	}
+	acc, err := looking.lookUp(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.account == nil {
+		a.account = acc
+	}
+	return a.account, nil
+}
+
+// lookUp looks for the credential, the first time that one is wanted.
+func (a *authorizer) lookUp(ctx context.Context) (*account, error) {
 	known := func() *account {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return a.account
+		return a.found
 	}
 	if acc := known(); acc != nil {
 		return acc, nil
@@ -266,7 +297,7 @@ func (a *authorizer) find(ctx context.Context) (*account, error) {
 		acc.announce(a.registry)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.account = acc
+		a.found = acc
 		return acc, nil
 	})
 }

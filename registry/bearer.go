@@ -44,7 +44,7 @@ func (r *Repository) Token(ctx context.Context) (Token, error) {
 	c := r.client
 	err := c.retry(ctx, func() error {
 		// There need not be such a tag.
-		resp, at, err := c.follow(ctx, step, http.MethodHead, r.at("/v2/"+r.name+"/manifests/latest"), http.Header{"Accept": manifestTypes}, true)
+		resp, at, err := c.follow(ctx, step, http.MethodHead, r.at("/v2/"+r.name+"/manifests/latest"), http.Header{"Accept": manifestTypes}, true, nil)
 		if err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ func (r *Repository) BlobSize(ctx context.Context, d digest.Digest) (int64, erro
 		return 0, err
 	}
 	step := "get size of blob " + r.name + "@" + d.String()
-	resp, err := r.head(ctx, step, r.blobPath(d.String()), blobHeader(), false)
+	resp, err := r.head(ctx, step, r.at(r.blobPath(d.String())), blobHeader(), false)
 	switch {
 	case err != nil && (ctx.Err() != nil || !r.mayBeOfMethod(err, step)):
 		return 0, err

@@ -42,7 +42,7 @@ func (s *Session) Check(ctx context.Context, registry string) (Checked, error) {
 	}
 	auth := &authorizer{client: c, registry: registry, strict: true}
 	err = c.retry(ctx, func() error {
-		resp, at, err := c.follow(ctx, step, http.MethodGet, c.registryURL("/v2/", auth), http.Header{}, true)
+		resp, at, err := c.follow(ctx, step, http.MethodGet, c.registryURL("/v2/", auth), http.Header{}, true, nil)
 		switch {
 		case err != nil:
 			return err

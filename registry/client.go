@@ -35,6 +35,9 @@ type client struct {
 	contacted sync.Map                   // hosts that have answered
 	address   atomic.Pointer[netip.Addr] // where the registry was last reached without a proxy
 
+	uploads uploadHabits
+	room    int64 // what is kept of a blob that is uploaded; 0: windowSize
+
 	mu       sync.Mutex
 	open     []*authorizer // of the repositories that are open
 	accounts map[credential.Credential]*account
@@ -59,11 +62,12 @@ func (c *client) leave(a *authorizer) {
 
 // location is where an answer came from: its URL, which may be a secret, whose
 // credential may be shown there (nil: nobody's), and whether it was a foreign
-// layer's URL that led there.
+// layer's URL that led there, or content is pushed there.
 type location struct {
 	url     *url.URL
 	auth    *authorizer
 	foreign bool
+	push    bool
 }
 
 // registryURL is a URL on the registry. Its scheme holds once the first answer
@@ -79,19 +83,19 @@ func (c *client) atRegistry(u *url.URL) bool {
 
 // get sends a GET; see follow.
 func (c *client) get(ctx context.Context, step string, at location, header http.Header, strict bool) (*http.Response, location, error) {
-	return c.follow(ctx, step, http.MethodGet, at, header, strict)
+	return c.follow(ctx, step, http.MethodGet, at, header, strict, nil)
 }
 
-// follow sends a request without a body and follows its redirects, answering
-// the registry's challenge on the way. The answer may have any status but a
+// follow sends a request and follows its redirects with the same method and
+// body, answering the registry's challenge on the way. The answer may have any status but a
 // redirect's; the caller closes its body. The credential is shown to the
 // registry alone, and no more once a redirect has led away from it.
 //
 // With strict, a redirect from HTTPS to HTTP is refused: for what no digest
 // vouches for.
-func (c *client) follow(ctx context.Context, step, method string, at location, header http.Header, strict bool) (*http.Response, location, error) {
+func (c *client) follow(ctx context.Context, step, method string, at location, header http.Header, strict bool, body *payload) (*http.Response, location, error) {
 	for range maxRedirects + 1 {
-		resp, err := c.hop(ctx, step, method, at, header)
+		resp, err := c.hop(ctx, step, method, at, header, body)
 		if err != nil {
 			return nil, at, err
 		}
@@ -106,6 +110,12 @@ func (c *client) follow(ctx context.Context, step, method string, at location, h
 		}
 		if strict && at.url.Scheme == "https" && next.Scheme == "http" {
 			return nil, at, c.failure(step, resp.Request, fmt.Errorf("it redirects from HTTPS to HTTP, on %s", next.Host))
+		}
+		if at.push {
+			if at, err = c.pushedTo(step, resp, at, next); err != nil {
+				return nil, at, err
+			}
+			continue
 		}
 		if at.foreign {
 			if err := c.checkURL(next); err != nil {
@@ -123,15 +133,22 @@ func (c *client) follow(ctx context.Context, step, method string, at location, h
 
 // hop sends one request, and again as long as a challenge is answered with
 // something else.
-func (c *client) hop(ctx context.Context, step, method string, at location, header http.Header) (*http.Response, error) {
+func (c *client) hop(ctx context.Context, step, method string, at location, header http.Header, body *payload) (*http.Response, error) {
 	send := func(authorization string) (*http.Response, error) {
 		req := (&http.Request{Method: method, URL: at.url, Host: at.url.Host, Header: header.Clone()}).WithContext(ctx)
 		if authorization != "" {
 			req.Header.Set("Authorization", authorization)
 		}
+		if err := body.addTo(req); err != nil {
+			return nil, err
+		}
 		switch {
+		case at.auth != nil && at.push:
+			return c.sendToRegistry(step, req, c.transports.toPush)
 		case at.auth != nil:
-			return c.sendToRegistry(step, req)
+			return c.sendToRegistry(step, req, c.transports.to)
+		case at.push:
+			return c.sendGuarded(step, req, c.transports.toPushElsewhere(req.URL), ErrUploadURL)
 		case at.foreign:
 			return c.sendGuarded(step, req, c.transports.toStranger(req.URL), ErrForeignURL)
 		}
@@ -178,15 +195,15 @@ func (c *client) send(step string, req *http.Request, transport http.RoundTrippe
 	return resp, nil
 }
 
-// sendToRegistry is send, for URLs on the registry: it finds out which scheme
-// the registry speaks where that is open, and notes where it was reached.
-func (c *client) sendToRegistry(step string, req *http.Request) (*http.Response, error) {
+// sendToRegistry is send by a way, for URLs on the registry: it finds out which
+// scheme the registry speaks where that is open, and notes where it was reached.
+func (c *client) sendToRegistry(step string, req *http.Request, way func(*url.URL) http.RoundTripper) (*http.Response, error) {
 	direct := c.transports.direct(withScheme(req, "https").URL) && c.transports.direct(withScheme(req, "http").URL)
 	return c.scheme.settle(req, direct, func(req *http.Request) (*http.Response, error) {
 		if c.transports.direct(req.URL) {
 			req = c.noteAddress(req)
 		}
-		return c.send(step, req, c.transports.to(req.URL))
+		return c.send(step, req, way(req.URL))
 	})
 }
 

@@ -36,7 +36,7 @@ func (r *Repository) describe(ctx context.Context, tagOrDigest string, believe b
 	}
 	step := "describe manifest " + r.name + separator(asked) + tagOrDigest
 	header := http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}
-	resp, err := r.head(ctx, step, "/v2/"+r.name+"/manifests/"+tagOrDigest, header, true)
+	resp, err := r.head(ctx, step, r.at("/v2/"+r.name+"/manifests/"+tagOrDigest), header, true)
 	if err == nil {
 		var described image.Descriptor
 		described, err = describedBy(resp.Header, resp.ContentLength, asked)
@@ -94,13 +94,13 @@ func checkTold(told, asked digest.Digest) error {
 }
 
 // head sends a HEAD, with retries. Its answer is a 200, without a body.
-func (r *Repository) head(ctx context.Context, step, path string, header http.Header, strict bool) (*http.Response, error) {
+func (r *Repository) head(ctx context.Context, step string, where location, header http.Header, strict bool) (*http.Response, error) {
 	c := r.client
 	var resp *http.Response
 	err := c.retry(ctx, func() error {
 		var at location
 		var err error
-		if resp, at, err = c.follow(ctx, step, http.MethodHead, r.at(path), header, strict); err != nil {
+		if resp, at, err = c.follow(ctx, step, http.MethodHead, c.registryURL(where.url.Path, where.auth), header, strict, nil); err != nil {
 			return err
 		}
 		if resp.StatusCode != http.StatusOK {

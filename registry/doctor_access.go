@@ -17,7 +17,7 @@ import (
 func (e *examination) ping(ctx context.Context) bool {
 	step, at := "get /v2/", e.repository.at("/v2/")
 	req := (&http.Request{Method: http.MethodGet, URL: at.url, Host: at.url.Host, Header: http.Header{}}).WithContext(ctx)
-	resp, err := e.client.sendToRegistry(step, req)
+	resp, err := e.client.sendToRegistry(step, req, e.client.transports.to)
 	trips := e.watch.take()
 	if ctx.Err() != nil {
 		return false

@@ -25,7 +25,7 @@ func (e *examination) manifest(ctx context.Context, asked string) (content image
 	}
 	step := "get manifest " + e.repository.name + separator + asked
 	at := e.repository.at("/v2/" + e.repository.name + "/manifests/" + asked)
-	resp, err := e.client.hop(ctx, step, http.MethodHead, at, http.Header{"Accept": {strings.Join(manifestTypes, ", ")}})
+	resp, err := e.client.hop(ctx, step, http.MethodHead, at, http.Header{"Accept": {strings.Join(manifestTypes, ", ")}}, nil)
 	trips := e.watch.take()
 	if ctx.Err() != nil {
 		return content, false

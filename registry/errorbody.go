@@ -31,6 +31,14 @@ func parseErrorBody(contentType string, body []byte) (code, message string) {
 		}
 		if len(document.Errors) > 0 {
 			first := document.Errors[0]
+			// The message of these does not say what is wrong with which one.
+			var detail string
+			switch first.Code {
+			case CodeManifestBlobUnknown, CodeManifestInvalid:
+				if json.Unmarshal(first.Detail, &detail) == nil && detail != "" {
+					return first.Code, strings.TrimSuffix(first.Message, ".") + ": " + detail
+				}
+			}
 			return first.Code, first.Message
 		}
 		var details string

@@ -60,6 +60,12 @@ var (
 	// ErrForeignURL: the URL of a foreign layer is one that no request is sent
 	// to.
 	ErrForeignURL = errors.New("foreign layer URL refused")
+	// ErrUploadURL: the URL that a registry has content sent to is one that none
+	// is sent to.
+	ErrUploadURL = errors.New("upload URL refused")
+	// ErrUploadLost: the registry has lost what was uploaded of a blob, and its
+	// content cannot be read again.
+	ErrUploadLost = errors.New("upload lost")
 	// ErrBlocked: the configuration forbids the registry.
 	ErrBlocked = errors.New("registry blocked")
 	// ErrNoCatalog: the registry offers no list of its repositories.
@@ -76,6 +82,15 @@ const (
 	CodeManifestUnknown = "MANIFEST_UNKNOWN"
 	CodeBlobUnknown     = "BLOB_UNKNOWN"
 	CodeUnsupported     = "UNSUPPORTED"
+)
+
+// Codes of the distribution specification that tell why a push is refused.
+const (
+	CodeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+	CodeManifestInvalid     = "MANIFEST_INVALID"
+	CodeDigestInvalid       = "DIGEST_INVALID"
+	CodeUploadInvalid       = "BLOB_UPLOAD_INVALID"
+	CodeUploadUnknown       = "BLOB_UPLOAD_UNKNOWN"
 )
 
 // Error is a request that failed: refused by a server, or without an answer.
@@ -109,7 +124,7 @@ func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString(e.Step)
 	if e.Host != "" {
-		text.WriteString(" from " + e.Host)
+		text.WriteString(toOrFrom(e.Step) + e.Host)
 	}
 	if e.Status != 0 {
 		text.WriteString(": " + statusText(e.Status))
@@ -135,6 +150,9 @@ func (e *Error) Error() string {
 		switch {
 		case e.Credential != "":
 			text.WriteString("; with the credential from " + e.Credential)
+			if isPush(e.Step) && (e.Status == http.StatusForbidden || e.Scope != "") {
+				text.WriteString(", which may not push there")
+			}
 		case e.Refused != "":
 			text.WriteString("; the credential from " + e.Refused + " was refused, and anonymous access too")
 		default:
@@ -145,6 +163,17 @@ func (e *Error) Error() string {
 		}
 	}
 	return text.String()
+}
+
+// isPush tells whether a step gives the host something.
+func isPush(step string) bool { return strings.HasPrefix(step, "push ") }
+
+// toOrFrom stands between a step and its host.
+func toOrFrom(step string) string {
+	if isPush(step) {
+		return " to "
+	}
+	return " from "
 }
 
 func (e *Error) Unwrap() []error { return e.causes }
@@ -230,7 +259,7 @@ func (c *client) failure(step string, req *http.Request, err error) error {
 		return err
 	}
 	if ctx := req.Context(); ctx.Err() != nil {
-		return fmt.Errorf("%s from %s: %w", step, req.URL.Host, context.Cause(ctx))
+		return fmt.Errorf("%s%s%s: %w", step, toOrFrom(step), req.URL.Host, context.Cause(ctx))
 	}
 	e := &Error{Step: step, Method: req.Method, Host: req.URL.Host, Path: req.URL.Path}
 	f := c.diagnose(req.URL, err)
@@ -306,6 +335,8 @@ func (c *client) hostFault(u *url.URL, err error) fault {
 	case dial:
 		return fault{c.publicFrom(u, operation.Err.Error(), 200), sentinel(ErrUnreachable), true, true}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return c.cutFault(u, err)
+	case operation != nil && operation.Op != "read" && errors.Is(err, net.ErrClosed): // by the transport, when reading failed
 		return c.cutFault(u, err)
 	case errors.Is(err, errStalled):
 		return fault{err.Error(), []error{err}, false, true}

@@ -33,7 +33,7 @@ func (c *client) realm(ch challenge) (*url.URL, error) {
 // sendToRealm makes one round trip to a token realm that policy allows.
 func (c *client) sendToRealm(step string, req *http.Request) (*http.Response, error) {
 	if c.atRegistry(req.URL) {
-		return c.sendToRegistry(step, req)
+		return c.sendToRegistry(step, req, c.transports.to)
 	}
 	return c.sendGuarded(step, req, c.transports.toRealm(req.URL), ErrRealm)
 }

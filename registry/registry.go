@@ -1,6 +1,6 @@
 // Package registry is a client of the OCI distribution API: it resolves
-// references, reads manifests, tags, referrers and configs, and opens ranges of
-// blobs.
+// references, reads manifests, tags, referrers and configs, opens ranges of
+// blobs, and pushes blobs and manifests.
 //
 // Manifests and lists go through oras-go's Repository. Below it stands a client
 // of our own that all requests share: it answers challenges, follows
@@ -71,6 +71,7 @@ type Repository struct {
 	client *client
 	auth   *authorizer
 	blobs  locations
+	pushes pushes
 }
 
 var (
@@ -78,6 +79,8 @@ var (
 	_ image.TagLister      = (*Repository)(nil)
 	_ image.Describer      = (*Repository)(nil)
 	_ image.ReferrerLister = (*Repository)(nil)
+	_ image.Target         = (*Repository)(nil)
+	_ image.Mounter        = (*Repository)(nil)
 )
 
 // Open makes a client for the repository that reference names, in a session of

@@ -28,28 +28,40 @@ const (
 func (c *client) retry(ctx context.Context, try func() error) error {
 	for tries := 0; ; tries++ {
 		err := try()
-		if err == nil || ctx.Err() != nil || tries >= c.opts.Retries {
+		if err == nil {
+			return nil
+		}
+		if err := c.pause(ctx, err, tries); err != nil {
 			return err
 		}
-		wait := min(c.backoff<<min(tries, 20), maxBackoff)
-		wait += time.Duration(rand.Int64N(int64(wait)/4 + 1)) //nolint:gosec // spreads many clients
-		var busy *image.RetryError
-		var failed *Error
-		switch {
-		case errors.As(err, &busy):
-			wait = max(wait, busy.After)
-		case errors.As(err, &failed) && failed.transient:
-		default:
-			return err
-		}
-		c.opts.Events.Send(image.Event{Kind: image.EventRetry, Text: err.Error(), Wait: wait})
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("%w; waiting to try again: %w", err, context.Cause(ctx))
-		}
+	}
+}
+
+// pause waits before the next try, after so many retries and err; see retry. An
+// error says that there is to be none.
+func (c *client) pause(ctx context.Context, err error, tries int) error {
+	if ctx.Err() != nil || tries >= c.opts.Retries {
+		return err
+	}
+	wait := min(c.backoff<<min(tries, 20), maxBackoff)
+	wait += time.Duration(rand.Int64N(int64(wait)/4 + 1)) //nolint:gosec // spreads many clients
+	var busy *image.RetryError
+	var failed *Error
+	switch {
+	case errors.As(err, &busy):
+		wait = max(wait, busy.After)
+	case errors.As(err, &failed) && failed.transient:
+	default:
+		return err
+	}
+	c.opts.Events.Send(image.Event{Kind: image.EventRetry, Text: err.Error(), Wait: wait})
+	timer := time.NewTimer(wait)
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		timer.Stop()
+		return fmt.Errorf("%w; waiting to try again: %w", err, context.Cause(ctx))
 	}
 }
 

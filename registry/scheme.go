@@ -89,6 +89,12 @@ func (s *scheme) ask(req *http.Request, direct bool, send func(*http.Request) (*
 		req = onLoopback(req)
 	}
 	name := "http"
+	if req.GetBody != nil {
+		req = req.WithContext(req.Context())
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 	resp, err = send(withScheme(req, name))
 	if err == nil {
 		s.name.Store(&name)

@@ -23,6 +23,7 @@ const (
 	dialTimeout      = 15 * time.Second
 	handshakeTimeout = 15 * time.Second
 	headerTimeout    = 30 * time.Second
+	continueTimeout  = 2 * time.Second // how long a body waits for leave
 	idleTimeout      = 90 * time.Second
 	idlePerHost      = 64
 )
@@ -55,6 +56,7 @@ type transports struct {
 type kind struct {
 	trust   *trust
 	guarded bool   // addresses are checked before they are dialed
+	patient bool   // answers may take as long as they take
 	proxy   *trust // of a proxy on HTTPS
 }
 
@@ -94,6 +96,15 @@ func (t *transports) toStranger(u *url.URL) http.RoundTripper {
 	return t.way(way{to: u, guarded: true, bare: true})
 }
 
+// toPush is to for requests that carry content, or wait until the registry has
+// checked some: whoever sends them gives up by himself.
+func (t *transports) toPush(u *url.URL) http.RoundTripper { return t.way(way{to: u, patient: true}) }
+
+// toPushElsewhere is toPush for where the registry has content sent beside itself.
+func (t *transports) toPushElsewhere(u *url.URL) http.RoundTripper {
+	return t.way(way{to: u, patient: true, guarded: true})
+}
+
 func (t *transports) way(w way) http.RoundTripper {
 	if t.given != nil {
 		return t.given
@@ -107,6 +118,7 @@ type way struct {
 	*transports
 	to      *url.URL
 	guarded bool // addresses are checked before they are dialed
+	patient bool // answers may take as long as they take
 	bare    bool // no certificate of ours is shown
 }
 
@@ -117,7 +129,7 @@ func (w way) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, &wayError{error: err}
 	}
-	k := kind{guarded: w.guarded && proxy == nil}
+	k := kind{guarded: w.guarded && proxy == nil, patient: w.patient}
 	if k.trust, err = w.trustFor(w.to, w.bare); err != nil {
 		return nil, &wayError{error: err}
 	}
@@ -196,6 +208,10 @@ func (t *transports) newTransport(k kind) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		DisableCompression:     true, // the bytes as they are, which digests name
 		Protocols:              protocols,
+	}
+	if k.patient {
+		made.ResponseHeaderTimeout = 0
+		made.ExpectContinueTimeout = continueTimeout
 	}
 	if k.proxy != nil {
 		// Only the proxy is dialed: the host is spoken to within that connection,

@@ -15,10 +15,11 @@ const octetStream = "application/octet-stream"
 // ServeHTTP answers the GET and HEAD requests of the distribution
 // specification's endpoints end-1, end-2, end-3, end-8a/8b and end-12a: the
 // API's root, blobs, manifests, the list of tags and that of referrers; and of
-// the catalog.
+// the catalog. Where it accepts pushes, these too.
 func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	pushes := g.acceptsPushes()
+	if pushes == nil && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is read-only")
 		return
@@ -30,6 +31,18 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v2/")
 	if !ok {
 		writeError(w, http.StatusNotFound, "UNSUPPORTED", "no such endpoint")
+		return
+	}
+	if name, id, ok := uploadOf(path); ok && pushes != nil {
+		g.serveUploads(w, r, name, id, *pushes)
+		return
+	}
+	if i := strings.LastIndex(path, "/manifests/"); i > 0 && r.Method == http.MethodPut {
+		g.putManifest(w, r, path[:i], path[i+len("/manifests/"):], *pushes)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "no such method here")
 		return
 	}
 	if path == "_catalog" {
@@ -49,7 +62,7 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if i := strings.LastIndex(path, "/blobs/"); i > 0 {
-		g.serveBlob(w, r, path[i+len("/blobs/"):])
+		g.serveBlob(w, r, path[:i], path[i+len("/blobs/"):])
 		return
 	}
 	writeError(w, http.StatusNotFound, "UNSUPPORTED", "no such endpoint")
@@ -80,13 +93,13 @@ func (g *Registry) serveManifest(w http.ResponseWriter, r *http.Request, name, r
 
 // serveBlob answers with the blob, or with one range of it (RFC 9110 section
 // 14); where several ranges are asked for, with the whole.
-func (g *Registry) serveBlob(w http.ResponseWriter, r *http.Request, reference string) {
+func (g *Registry) serveBlob(w http.ResponseWriter, r *http.Request, name, reference string) {
 	d := digest.Digest(reference)
 	if d.Validate() != nil {
 		writeError(w, http.StatusBadRequest, "DIGEST_INVALID", "provided digest is not valid")
 		return
 	}
-	content, size, ok := g.Blob(d)
+	content, size, ok := g.blobIn(name, d)
 	if !ok {
 		writeError(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
 		return

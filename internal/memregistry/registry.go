@@ -1,6 +1,7 @@
-// Package memregistry is a read-only registry in memory: the pull side of the
-// OCI distribution specification (manifests, blobs with ranges, tags, referrers)
-// and the catalog of Docker's API as an http.Handler. The tests' registry
+// Package memregistry is a registry in memory: the pull side of the OCI
+// distribution specification (manifests, blobs with ranges, tags, referrers) and
+// the catalog of Docker's API as an http.Handler, and where it is told to accept
+// pushes (AcceptPushes) uploads, mounts and manifests too. The tests' registry
 // (internal/registrytest) is one with faults around it.
 package memregistry
 
@@ -25,11 +26,16 @@ type Registry struct {
 	mu           sync.RWMutex
 	blobs        map[digest.Digest]blob
 	repositories map[string]*repository
+
+	uploading *Uploads // nil: pushes are refused
+	uploads   map[string]*upload
+	begun     int // uploads
 }
 
 type blob struct {
 	content io.ReaderAt
 	size    int64
+	links   map[string]bool // the repositories that it was pushed to; nil: it was added
 }
 
 type repository struct {
@@ -43,6 +49,9 @@ type manifest struct {
 	mediaType string
 	raw       []byte
 }
+
+// AnyRepository stands in a blob's path for whatever repository has it.
+const AnyRepository = "any"
 
 // New returns an empty registry.
 func New() *Registry {
@@ -142,6 +151,14 @@ func (g *Registry) Blob(d digest.Digest) (content io.ReaderAt, size int64, ok bo
 	defer g.mu.RUnlock()
 	b, ok := g.blobs[d]
 	return b.content, b.size, ok
+}
+
+// blobIn is Blob, of what a repository has.
+func (g *Registry) blobIn(name string, d digest.Digest) (content io.ReaderAt, size int64, ok bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	b, ok := g.blobs[d]
+	return b.content, b.size, ok && name == AnyRepository || g.has(name, d)
 }
 
 // lookup finds the manifest that a tag or digest names, and the digest to call

@@ -39,6 +39,8 @@ type Auth struct {
 	// with Basic the answer is 403. The repository "_catalog" stands for the
 	// list of all.
 	Access func(user, repository string) bool
+	// Push tells whether a user may push to a repository; nil: who may pull may.
+	Push func(user, repository string) bool
 
 	// The rest is for Bearer.
 
@@ -75,7 +77,16 @@ type tokens struct {
 type token struct {
 	expires      time.Time
 	repositories map[string]bool // that it lets pull from
+	pushes       map[string]bool // and push to
 }
+
+// mayPush tells whether a user may push to a repository.
+func (a *Auth) mayPush(user, repository string) bool {
+	return (a.Access == nil || a.Access(user, repository)) && (a.Push == nil || a.Push(user, repository))
+}
+
+// isPush tells whether a request needs the right to push.
+func isPush(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
 
 // authorized tells whether the request may go on; where not, it has answered.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request, o Options) bool {
@@ -86,6 +97,7 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request, o Options) b
 		return basicAuthorized(w, r, o.Auth)
 	}
 	repository := repositoryOf(r)
+	from := r.URL.Query().Get("from")
 	value, given := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	problem := ""
 	if given {
@@ -95,7 +107,8 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request, o Options) b
 		switch {
 		case t == nil || time.Now().After(t.expires):
 			problem = "invalid_token"
-		case repository != "" && !t.repositories[repository]:
+		case repository != "" && !t.repositories[repository], isPush(r) && !t.pushes[repository],
+			isPush(r) && from != "" && !t.repositories[from]:
 			problem = "insufficient_scope"
 		default:
 			return true
@@ -106,7 +119,14 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request, o Options) b
 	case Catalog(r):
 		challenge += fmt.Sprintf(",scope=%q", catalogScope)
 	case repository != "":
-		challenge += fmt.Sprintf(",scope=%q", "repository:"+repository+":pull")
+		scope := "repository:" + repository + ":pull"
+		if isPush(r) {
+			scope += ",push"
+			if from != "" {
+				scope += " repository:" + from + ":pull"
+			}
+		}
+		challenge += fmt.Sprintf(",scope=%q", scope)
 	}
 	if problem != "" {
 		challenge += fmt.Sprintf(",error=%q", problem)
@@ -121,7 +141,7 @@ func basicAuthorized(w http.ResponseWriter, r *http.Request, a *Auth) bool {
 		refuse(w, a, fmt.Sprintf("Basic realm=%q", Service))
 		return false
 	}
-	if repository := repositoryOf(r); repository != "" && a.Access != nil && !a.Access(user, repository) {
+	if repository := repositoryOf(r); repository != "" && a.Access != nil && !a.Access(user, repository) || isPush(r) && !a.mayPush(user, repository) {
 		writeError(w, http.StatusForbidden, "DENIED", "requested access to the resource is denied")
 		return false
 	}
@@ -205,7 +225,7 @@ func (a *Auth) userOfPost(r *http.Request) (user string, ok bool) {
 
 // giveToken answers with a token for those of the scopes that the user has.
 func (s *Server) giveToken(w http.ResponseWriter, r *http.Request, a *Auth, user string) {
-	t := &token{repositories: map[string]bool{}}
+	t := &token{repositories: map[string]bool{}, pushes: map[string]bool{}}
 	for _, scope := range strings.Fields(strings.Join(r.Form["scope"], " ")) {
 		if scope == catalogScope && (a.Access == nil || a.Access(user, catalogName)) {
 			t.repositories[catalogName] = true
@@ -219,6 +239,9 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request, a *Auth, user
 		for _, action := range actions {
 			if (action == "pull" || action == "*") && (a.Access == nil || a.Access(user, repository)) {
 				t.repositories[repository] = true
+			}
+			if (action == "push" || action == "*") && a.mayPush(user, repository) {
+				t.pushes[repository] = true
 			}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/davit-cli/davit/internal/memregistry"
 )
 
 // serveBlob serves a blob, from the registry or the CDN, with the faults that
@@ -48,7 +50,7 @@ func (s *Server) serveBlob(w *response, r *http.Request, o Options) {
 	if corrupt == nil {
 		if listenerOf(r) == CDN {
 			r = r.Clone(r.Context())
-			r.URL.Path = "/v2/cdn/blobs/" + d.String()
+			r.URL.Path = "/v2/" + memregistry.AnyRepository + "/blobs/" + d.String()
 		}
 		s.Content.ServeHTTP(w, r)
 		return

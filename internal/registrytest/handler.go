@@ -34,6 +34,10 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		s.serveToken(w, r, o)
 		return
 	}
+	if l == CDN && UploadRequests(r) {
+		s.serveUploadOnCDN(w, r, o)
+		return
+	}
 	if l == CDN {
 		if !s.busy(w, r, o) {
 			s.serveCDN(w, r, o)
@@ -44,6 +48,8 @@ func (s *Server) serve(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case UploadRequests(r):
+		s.serveUpload(w, r, o)
 	case Heads(r) && o.NoHead:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "no HEAD here")
 	case Referrers(r) && o.NoReferrers, Catalog(r) && o.NoCatalog:

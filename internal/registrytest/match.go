@@ -36,6 +36,21 @@ func Heads(r *http.Request) bool {
 	return r.Method == http.MethodHead && (Manifests(r) || Blobs(r))
 }
 
+// UploadRequests matches the requests that begin an upload, or are for one.
+func UploadRequests(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/v2/") && strings.Contains(r.URL.Path, "/blobs/uploads/")
+}
+
+// Pieces matches the requests that carry a piece of a blob, or all of it.
+func Pieces(r *http.Request) bool {
+	return UploadRequests(r) && (r.Method == http.MethodPatch || r.Method == http.MethodPut)
+}
+
+// By matches the requests of a method.
+func By(method string) Match {
+	return func(r *http.Request) bool { return r.Method == method }
+}
+
 // Of matches the requests for a blob, or for a manifest by its digest.
 func Of(d digest.Digest) Match {
 	return func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/"+d.String()) }

@@ -52,6 +52,9 @@ type Options struct {
 	Auth *Auth
 	// Redirect sends GETs of blobs to the CDN, nil for blobs from the registry.
 	Redirect *Redirect
+	// Uploads accepts pushes, nil for a registry that is only read. A registry
+	// that has accepted them once goes on doing so.
+	Uploads *Uploads
 
 	// Latency is slept before each request is answered, on all listeners.
 	Latency time.Duration
@@ -196,6 +199,7 @@ type Corrupt struct {
 func (o Options) clone() Options {
 	o.Auth = clone(o.Auth)
 	o.Redirect = clone(o.Redirect)
+	o.Uploads = o.Uploads.clone()
 	o.Answers = slices.Clone(o.Answers)
 	o.Busy = clone(o.Busy)
 	o.Cut = clone(o.Cut)

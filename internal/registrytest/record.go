@@ -20,6 +20,8 @@ type Request struct {
 	Path     string
 	Query    string // as it was sent
 	Range    string // the Range header
+	Piece    string // the Content-Range header
+	Length   int64  // of the body, -1 where it is not told
 	// ClientCert is the common name of the client certificate that was shown.
 	ClientCert string
 	Auth       string // the scheme of the Authorization header: "", "Basic", "Bearer", …
@@ -32,6 +34,7 @@ type Stats struct {
 	Requests  int
 	BlobBytes int64 // body bytes of blobs written, by registry and CDN
 	Exchanges int   // tokens given out
+	Uploaded  int64 // body bytes of blobs read, by registry and CDN
 	Cuts      int   // bodies ended by Options.Cut
 	Stalls    int   // bodies stopped by Options.Stall
 	Accepted  int   // connections to registry and CDN
@@ -48,6 +51,8 @@ type records struct {
 	changed  *sync.Cond
 	stats    Stats
 	byDigest map[digest.Digest]int64
+	uploaded map[string]int64           // by upload
+	uploads  map[digest.Digest][]string // that were to end with a digest
 	requests []*Request
 	bodies   int // of blobs under way
 	conns    int // the last connection's number
@@ -56,7 +61,14 @@ type records struct {
 func (rs *records) init(mu *sync.Mutex) {
 	rs.mu = mu
 	rs.changed = sync.NewCond(mu)
+	rs.forget()
+}
+
+// forget drops what is counted by what.
+func (rs *records) forget() {
 	rs.byDigest = map[digest.Digest]int64{}
+	rs.uploaded = map[string]int64{}
+	rs.uploads = map[digest.Digest][]string{}
 }
 
 // update changes the records by f, and wakes who waits for them.
@@ -79,6 +91,8 @@ func (rs *records) begin(r *http.Request) *Request {
 		Path:     r.URL.Path,
 		Query:    r.URL.RawQuery,
 		Range:    r.Header.Get("Range"),
+		Piece:    r.Header.Get("Content-Range"),
+		Length:   r.ContentLength,
 		Auth:     scheme,
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
@@ -176,7 +190,7 @@ func (s *Server) ResetRecords() {
 	rs := &s.records
 	rs.requests = nil
 	rs.stats = Stats{Open: rs.stats.Open, MaxOpen: rs.stats.Open, MaxBodies: rs.bodies}
-	rs.byDigest = map[digest.Digest]int64{}
+	rs.forget()
 }
 
 // Await returns nil as soon as the counts are as wanted (at once where they

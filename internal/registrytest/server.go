@@ -70,6 +70,7 @@ func New(o Options) (*Server, error) {
 		s.total = rate.NewLimiter(rate.Limit(r), min(max(r/8, 1), maxBurst))
 	}
 	s.records.init(&s.mu)
+	s.accept(o)
 	if o.TLS {
 		ca, err := newAuthority("registrytest CA", o.Names)
 		if err != nil {
@@ -171,6 +172,7 @@ func (s *Server) Configure(change func(*Options)) {
 	o.Names, o.ClientCerts = old.Names, old.ClientCerts
 	o.Rate, o.TotalRate, o.SendBuffer = old.Rate, old.TotalRate, old.SendBuffer
 	s.options = o
+	s.accept(o)
 }
 
 // snapshot returns the options for one request. What they point to is shared,
