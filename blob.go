@@ -38,6 +38,7 @@ type BlobOptions struct {
 // BlobResult is what was written of a blob. Its JSON is the command line's
 // --json.
 type BlobResult struct {
+	// Digest is the blob's, also where a part of it was written.
 	Digest digest.Digest `json:"digest"`
 	// Path is the file that was written, empty for a stream.
 	Path string `json:"path"`
