@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -33,6 +34,41 @@ func TestOutputIsNoPipe(t *testing.T) {
 			if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe {
 				t.Errorf("%s -o %s: it is no pipe any more: %v, %v", args[0], path, info, err)
 			}
+		}
+	}
+}
+
+// Commands that look end without a word where whoever read their output has
+// gone, as head does; the others say so.
+func TestReaderHasGone(t *testing.T) {
+	t.Parallel()
+	server := registrytest.Start(t, registrytest.Options{})
+	app := server.Push("app", "v1", registrytest.Image{Layers: []registrytest.Layer{{Files: []registrytest.File{registrytest.Text("f", "x")}}}})
+	name, archive := server.Host()+"/app:v1", filepath.Join(t.TempDir(), "app.tar")
+	if out, err := exec.Command("davit", "pull", name, "-o", archive).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, args := range [][]string{
+		{"tags", server.Host() + "/app"}, {"catalog", server.Host()}, {"platforms", name}, {"manifest", name}, {"config", name},
+		{"digest", name}, {"inspect", name}, {"files", name}, {"files", name, "--json"}, {"cat", name, "f"}, {"diff", name, archive},
+		{"verify", archive}, {"completion", "bash"},
+		{"pull", name, "-o", "-"}, {"blob", server.Host() + "/app@" + app.Config.Digest.String()},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Close()
+		var said strings.Builder
+		davit := exec.Command("davit", args...)
+		davit.Stdout, davit.Stderr = w, &said
+		_ = davit.Run()
+		_ = w.Close()
+		if code := davit.ProcessState.ExitCode(); code != 141 {
+			t.Errorf("%s: exit code %d, %s", args, code, said.String())
+		}
+		if want := args[0] == "pull" || args[0] == "blob"; strings.Contains(said.String(), "davit: whoever read the output has gone\n") != want {
+			t.Errorf("%s says %q", args, said.String())
 		}
 	}
 }
