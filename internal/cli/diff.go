@@ -126,13 +126,21 @@ func (p *differenceWriter) config(changes []davit.ConfigChange) {
 	for _, c := range changes {
 		switch {
 		case c.A == "":
-			p.print("  + %s: %s\n", line(c.Field), line(c.B))
+			p.print("  + %s\n", fieldText(c.Field, c.B))
 		case c.B == "":
-			p.print("  - %s: %s\n", line(c.Field), line(c.A))
+			p.print("  - %s\n", fieldText(c.Field, c.A))
 		default:
 			p.print("  ~ %s: %s -> %s\n", line(c.Field), line(c.A), line(c.B))
 		}
 	}
+}
+
+// fieldText is a part of the config with its value, where it has one.
+func fieldText(field, value string) string {
+	if strings.HasPrefix(field, "port ") || strings.HasPrefix(field, "volume ") {
+		return line(field)
+	}
+	return line(field) + ": " + line(value)
 }
 
 func (p *differenceWriter) files(changes []davit.FileChange) {
