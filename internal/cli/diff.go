@@ -20,7 +20,9 @@ changed or removed. Times of files do not count.
 A and B are names in registries, or archives, image layouts or directories of
 components on disk. Layers are read only where they are not the same, to compare
 files: --no-files reads none. Of a layer with a table of contents (eStargz,
-zstd:chunked) only that is read.`
+zstd:chunked) only that is read.
+
+` + tocHelp
 
 const diffExample = `  davit diff alpine:3.20 alpine:3.21
   davit diff ./app-old.tar registry.lan:5000/app:new
