@@ -40,7 +40,12 @@ func Tags(ctx context.Context, repository string, opts LookOptions, fn func(page
 	if !ok {
 		return fmt.Errorf("list tags of %s: its source has no list", at.Reference)
 	}
-	return lister.Tags(ctx, fn)
+	number := 0
+	return lister.Tags(ctx, func(page []string) error {
+		number++
+		opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf("page %d of the list: %d tags", number, len(page))})
+		return fn(page)
+	})
 }
 
 // Catalog gives the repositories of a registry to fn, page by page, in its

@@ -20,7 +20,7 @@ interrupted run has fetched is used when the same command runs again; on stdout 
 last bytes come only then.
 
 A part, with --range, is not verified: only the whole blob has a digest.
-What is printed of a file is its path and the digest; of a part, which bytes of it.`
+Of a file its path and the digest are printed, of a part which bytes of that blob.`
 
 const blobExample = `  davit blob alpine@sha256:… -o layer.tar.gz
   davit blob alpine@sha256:… | tar tz

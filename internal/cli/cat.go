@@ -19,7 +19,9 @@ file; they wait in a temporary file meanwhile. Of a layer with a table of conten
 before it is verified.
 
 IMAGE is a name in a registry, or an archive, an image layout or a directory of
-components on disk.`
+components on disk.
+
+` + tocHelp
 
 const catExample = `  davit cat alpine /etc/os-release
   davit cat alpine /bin/busybox -p linux/arm64 -o busybox

@@ -19,8 +19,14 @@ IMAGE is a name in a registry, or an archive, an image layout or a directory of
 components on disk. Directories end with a slash. Where PATH is a link to a
 directory, it is followed, as that of /bin to /usr/bin.
 
-A table of contents is what the image's manifest vouches for; a tool that unpacks
-the layer reads the layer itself. --no-toc does as that tool does.`
+Names are printed in one line each, without the control characters that may be in
+them; --json has them exactly.
+
+` + tocHelp
+
+// tocHelp is what a table of contents is worth.
+const tocHelp = `A table of contents is its author's word, for which the image's manifest vouches; a
+tool that unpacks the layer reads the layer itself. --no-toc does as that tool does.`
 
 const filesExample = `  davit files alpine
   davit files alpine /etc

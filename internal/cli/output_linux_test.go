@@ -52,6 +52,7 @@ func TestReaderHasGone(t *testing.T) {
 		{"tags", server.Host() + "/app"}, {"catalog", server.Host()}, {"platforms", name}, {"manifest", name}, {"config", name},
 		{"digest", name}, {"inspect", name}, {"files", name}, {"files", name, "--json"}, {"cat", name, "f"}, {"diff", name, archive},
 		{"verify", archive}, {"completion", "bash"},
+		{"--help"}, {"pull", "--help"},
 		{"pull", name, "-o", "-"}, {"blob", server.Host() + "/app@" + app.Config.Digest.String()},
 	} {
 		r, w, err := os.Pipe()
@@ -67,8 +68,28 @@ func TestReaderHasGone(t *testing.T) {
 		if code := davit.ProcessState.ExitCode(); code != 141 {
 			t.Errorf("%s: exit code %d, %s", args, code, said.String())
 		}
-		if want := args[0] == "pull" || args[0] == "blob"; strings.Contains(said.String(), "davit: whoever read the output has gone\n") != want {
+		if want := args[len(args)-1] != "--help" && (args[0] == "pull" || args[0] == "blob"); strings.Contains(said.String(), "davit: whoever read the output has gone\n") != want {
 			t.Errorf("%s says %q", args, said.String())
+		}
+	}
+}
+
+// Help that could not be printed is an error, as any other result is.
+func TestHelpToNoRoom(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	for _, args := range [][]string{{}, {"--help"}, {"pull", "--help"}, {"help", "files"}, {"--version"}} {
+		var said strings.Builder
+		davit := exec.Command("davit", args...)
+		davit.Stdout, davit.Stderr = full, &said
+		_ = davit.Run()
+		want := "davit: print the help: write /dev/stdout: no space left on device\n"
+		if code := davit.ProcessState.ExitCode(); code != 1 || said.String() != want {
+			t.Errorf("%q: exit code %d, %q", args, code, said.String())
 		}
 	}
 }
