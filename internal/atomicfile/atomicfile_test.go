@@ -68,7 +68,7 @@ func TestWriteFunc(t *testing.T) {
 	if err := WriteFunc(path, func(w io.Writer) error {
 		_, _ = io.WriteString(w, "half")
 		return stop
-	}); err != stop { //nolint:errorlint // as it is
+	}); err != stop {
 		t.Errorf("the error is %v", err)
 	}
 	if got := content(t, path); got != "content" {
