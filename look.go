@@ -33,15 +33,14 @@ type LookOptions struct {
 
 // look is one image that is looked at.
 type look struct {
-	opts     LookOptions
-	at       Location
-	want     image.Platforms
-	own      *sources // nil: none, or the options'
-	source   *documents
-	find     *image.Finder
-	store    image.Store // what the source reads, where it is on disk
-	stored   image.Stored
-	released bool
+	opts   LookOptions
+	at     Location
+	want   image.Platforms
+	own    *sources // nil: none, or the options'
+	source *documents
+	find   *image.Finder
+	store  image.Store // what the source reads, where it is on disk
+	stored image.Stored
 }
 
 // openLook opens where an image is, as ParseLocation reads it. For a registry
@@ -68,7 +67,8 @@ func openLook(ctx context.Context, name string, opts LookOptions) (*look, error)
 		return l, nil
 	}
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
-		return nil, errors.Join(err, l.store.Close())
+		l.close()
+		return nil, err
 	}
 	l.find = image.NewStoredFinder(l.source, l.stored, l.at.Path, l.opts.Events)
 	return l, nil
@@ -112,12 +112,8 @@ func (o LookOptions) withDefaults() LookOptions {
 	return o
 }
 
-// close gives up what is open. It may be called more than once.
+// close gives up what is open.
 func (l *look) close() {
-	if l.released {
-		return
-	}
-	l.released = true
 	if l.own != nil {
 		l.own.close()
 	}
