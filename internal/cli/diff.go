@@ -31,7 +31,6 @@ const diffExample = `  davit diff alpine:3.20 alpine:3.21
 type diffOptions struct {
 	lookFlags
 	noFiles bool
-	noTOC   bool
 }
 
 func newDiff(s streams) *cobra.Command {
@@ -53,8 +52,7 @@ func newDiff(s streams) *cobra.Command {
 	cmd.Flags().SortFlags = false
 	o.addPlatform(cmd, "this machine's")
 	cmd.Flags().BoolVar(&o.noFiles, "no-files", false, "compare no files, so that no layer is read")
-	addNoTOC(cmd, &o.noTOC)
-	o.addMoving(cmd)
+	o.addLayers(cmd)
 	return cmd
 }
 
@@ -63,7 +61,6 @@ func (o *diffOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opts.NoTOC = o.noTOC
 	found, err := davit.Diff(ctx, o.targets[0].name, o.targets[1].name, davit.DiffOptions{LookOptions: opts, NoFiles: o.noFiles})
 	shown.Close()
 	switch {

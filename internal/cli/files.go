@@ -35,9 +35,8 @@ const filesExample = `  davit files alpine
 
 type filesOptions struct {
 	lookFlags
-	long  bool
-	noTOC bool
-	path  string
+	long bool
+	path string
 }
 
 func newFiles(s streams) *cobra.Command {
@@ -62,13 +61,8 @@ func newFiles(s streams) *cobra.Command {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show modes, owners, sizes, times, and where links lead")
 	o.addPlatform(cmd, "this machine's")
-	addNoTOC(cmd, &o.noTOC)
-	o.addMoving(cmd)
+	o.addLayers(cmd)
 	return cmd
-}
-
-func addNoTOC(cmd *cobra.Command, noTOC *bool) {
-	cmd.Flags().BoolVar(noTOC, "no-toc", false, "read layers whole, also those that have a table of contents")
 }
 
 func (o *filesOptions) run(ctx context.Context, s streams) error {
@@ -76,7 +70,6 @@ func (o *filesOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opts.NoTOC = o.noTOC
 	files, err := davit.ListFiles(ctx, o.targets[0].name, o.path, opts)
 	shown.Close()
 	if err != nil {
