@@ -38,7 +38,8 @@ type BlobOptions struct {
 // BlobResult is what was written of a blob. Its JSON is the command line's
 // --json.
 type BlobResult struct {
-	Digest string `json:"digest"`
+	// Digest is the blob's, also where a part of it was written.
+	Digest digest.Digest `json:"digest"`
 	// Path is the file that was written, empty for a stream.
 	Path string `json:"path"`
 	// Size is the bytes that were written.
@@ -67,16 +68,12 @@ func Blob(ctx context.Context, name string, opts BlobOptions) (BlobResult, error
 		return BlobResult{}, err
 	}
 	defer l.close()
-	sizer, ok := l.source.Source.(image.BlobSizer)
-	if !ok {
-		return BlobResult{}, fmt.Errorf("get size of blob %s: its source tells none", d)
-	}
-	size, err := sizer.BlobSize(ctx, d)
+	size, err := l.source.BlobSize(ctx, d)
 	if err != nil {
 		return BlobResult{}, err
 	}
 	b := blobOutput{look: l, opts: opts, blob: image.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}}
-	result := BlobResult{Digest: d.String(), Path: opts.Output, Size: size}
+	result := BlobResult{Digest: d, Path: opts.Output, Size: size}
 	part := opts.Range
 	switch {
 	case part == nil && opts.Stream != nil:

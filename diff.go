@@ -60,7 +60,8 @@ type DiffLayer struct {
 // empty.
 type ConfigChange struct {
 	// Field is what: entrypoint, "env PATH", "label NAME", "port 80/tcp",
-	// healthcheck, … An empty variable or label is "".
+	// directory, healthcheck, … An empty variable or label is "". Of a port or a
+	// volume, which has no value, it is "yes" where it is there.
 	Field string `json:"field"`
 	A     string `json:"a,omitempty"`
 	B     string `json:"b,omitempty"`
@@ -206,7 +207,7 @@ func configFields(m image.Manifest) map[string]string {
 	c := x.Config
 	for field, value := range map[string]string{
 		"author": x.Author, "entrypoint": quoteAll(c.Entrypoint), "command": quoteAll(c.Command),
-		"working dir": c.WorkingDir, "user": c.User, "stop signal": c.StopSignal,
+		"directory": c.WorkingDir, "user": c.User, "stop signal": c.StopSignal,
 	} {
 		fields[field] = value
 	}

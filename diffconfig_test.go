@@ -26,6 +26,7 @@ func TestDiffConfigs(t *testing.T) {
 		"env of quotes":  {`{"Env":["A="]}`, `{"Env":["A=\"\""]}`, []ConfigChange{{Field: "env A", A: `""`, B: `"\"\""`}}},
 		"an env twice":   {`{"Env":["A=1","A=2"]}`, `{"Env":["A=3","A=2"]}`, []ConfigChange{{Field: "env A", A: `"1" "2"`, B: `"3" "2"`}}},
 		"an empty label": {`{"Labels":{"l":""}}`, `{}`, []ConfigChange{{Field: "label l", A: `""`}}},
+		"the directory":  {`{"WorkingDir":"/a"}`, `{"WorkingDir":"/b"}`, []ConfigChange{{Field: "directory", A: "/a", B: "/b"}}},
 		"in disguise": {`{"Cmd":["a"],"command":"[\"b\"]"}`, `{"Cmd":["b"]}`, []ConfigChange{
 			{Field: "command", A: `["a"]`, B: `["b"]`}, {Field: "config command", A: `"[\"b\"]"`},
 		}},

@@ -27,6 +27,7 @@ var (
 	_ image.TagLister      = (*documents)(nil)
 	_ image.Describer      = (*documents)(nil)
 	_ image.ReferrerLister = (*documents)(nil)
+	_ image.BlobSizer      = (*documents)(nil)
 )
 
 func newDocuments(source image.Source) *documents {
@@ -76,11 +77,24 @@ func (d *documents) Describe(ctx context.Context, tagOrDigest string) (image.Des
 	return describer.Describe(ctx, tagOrDigest)
 }
 
-// Referrers implements image.ReferrerLister. A source that lists none has none.
+// Referrers implements image.ReferrerLister. Those of an image on disk are what
+// the store holds of them. Any other source that lists none has none.
 func (d *documents) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
+	if store, ok := d.Source.(image.Store); ok {
+		return image.StoredReferrers(ctx, d, store.Images(), subject)
+	}
 	lister, ok := d.Source.(image.ReferrerLister)
 	if !ok {
 		return nil, nil
 	}
 	return lister.Referrers(ctx, subject)
+}
+
+// BlobSize implements image.BlobSizer.
+func (d *documents) BlobSize(ctx context.Context, blob digest.Digest) (int64, error) {
+	sizer, ok := d.Source.(image.BlobSizer)
+	if !ok {
+		return 0, fmt.Errorf("get size of blob %s: its source tells none", blob)
+	}
+	return sizer.BlobSize(ctx, blob)
 }

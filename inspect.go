@@ -3,7 +3,6 @@ package davit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -137,10 +136,7 @@ func (l *look) resolveAny(ctx context.Context) (image.Image, error) {
 	if l.opts.Platform != "" || !errors.As(err, &none) || len(none.Available) == 0 {
 		return img, err
 	}
-	first := *none.Available[0].Platform
-	l.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("it is not there for %s, this machine's platform; looking at %s",
-		image.FormatPlatform(none.Want), image.FormatPlatform(first))})
-	return l.find.Image(ctx, image.Platforms{List: []image.Platform{first}})
+	return l.find.Image(ctx, l.instead(*none.Available[0].Platform))
 }
 
 // platforms are those of the image's index, as the index tells them.

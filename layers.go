@@ -57,6 +57,9 @@ func (v *layers) view(ctx context.Context, known map[digest.Digest]*rootfs.Listi
 	if err := v.listTables(ctx, known); err != nil {
 		return nil, err
 	}
+	for _, layer := range v.unknown(known) {
+		v.tell(layer, readWhole)
+	}
 	if err := v.listWhole(ctx, known); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,18 @@ func (v *layers) view(ctx context.Context, known map[digest.Digest]*rootfs.Listi
 		listings = append(listings, known[layer.Digest])
 	}
 	return rootfs.Overlay(ctx, listings, rootfs.OverlayOptions{})
+}
+
+// How a layer is read.
+const (
+	readTable = "its table of contents"
+	readWhole = "read whole"
+)
+
+// tell tells how a layer is read.
+func (v *layers) tell(layer image.Descriptor, how string) {
+	number := 1 + slices.IndexFunc(v.layers, func(d image.Descriptor) bool { return d.Digest == layer.Digest })
+	v.opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf("layer %d of %d, %s: %s", number, len(v.layers), layer.Digest, how)})
 }
 
 // maxTables is the memory in bytes that the tables of contents of an image may
@@ -106,6 +121,7 @@ func (v *layers) listTables(ctx context.Context, known map[digest.Digest]*rootfs
 	}
 	for i, layer := range todo {
 		if found[i] != nil {
+			v.tell(layer, readTable)
 			known[layer.Digest] = found[i]
 		}
 	}
@@ -227,9 +243,11 @@ func (v *layers) list(ctx context.Context, i int) (*rootfs.Listing, error) {
 		return nil, err
 	}
 	if table != nil {
+		v.tell(layer, readTable)
 		v.tables[layer.Digest] = table
 		return listTable(ctx, layer, table)
 	}
+	v.tell(layer, readWhole)
 	one := layers{look: v.look, layers: []image.Descriptor{layer}, digests: v.digests, keep: v.keep, kept: v.kept}
 	known := map[digest.Digest]*rootfs.Listing{}
 	err = one.listWhole(ctx, known)

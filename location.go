@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -51,17 +52,38 @@ func (l Location) String() string {
 //	oci:DIR, oci-archive:FILE,              a path, as skopeo writes it, also
 //	docker-archive:FILE                     with :NAME behind it
 //
+// Skopeo's other names for what is on a disk (dir:, docker-daemon:) are an error:
+// nobody who writes one means an image of Docker Hub. What follows any of them is
+// no port number with a slash, though: oci:5000/app is in the registry oci, and
+// oci:./5000/app on disk. docker:// before it says that a registry is meant.
+//
 // It looks whether there is such a file, and opens none. Errors wrap
 // ref.ErrInvalid.
 func ParseLocation(s string) (Location, error) {
 	if at, ok := onDisk(strings.TrimSpace(s)); ok {
 		return at, nil
 	}
+	if err := noTransport(strings.TrimSpace(s)); err != nil {
+		return Location{}, err
+	}
 	r, err := ref.Parse(s)
 	if err != nil {
 		err = cmp.Or(noImageFile(strings.TrimSpace(s)), err)
 	}
 	return Location{Reference: r}, err
+}
+
+// noTransport is an error where s begins with a name of skopeo's that is not read.
+func noTransport(s string) error {
+	name, _, ok := cutTransport(s, unread)
+	if !ok {
+		return nil
+	}
+	err := fmt.Errorf("%w: davit does not read %s but %s, and paths", ref.ErrInvalid, name, strings.Join(transports, ", "))
+	if _, invalid := ref.Parse(s); invalid == nil {
+		err = fmt.Errorf("%w; if a registry's image is meant, write %q", err, "docker://"+s)
+	}
+	return err
 }
 
 // noImageFile is an error where s is no image's name, and rather a file's.
@@ -75,14 +97,37 @@ func noImageFile(s string) error {
 	return nil
 }
 
-// transports are skopeo's names for what is on disk.
-var transports = []string{"oci:", "oci-archive:", "docker-archive:"}
+// transports are skopeo's names for what is on disk that are read, and unread
+// the others.
+var (
+	transports = []string{"oci:", "oci-archive:", "docker-archive:"}
+	unread     = []string{"containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"}
+)
+
+// cutTransport parts one of the names from what follows it, unless that makes it
+// a registry with a port.
+func cutTransport(s string, names []string) (name, rest string, ok bool) {
+	for _, name := range names {
+		if rest, ok := strings.CutPrefix(s, name); ok && rest != "" && !isPort(rest) {
+			return name, rest, true
+		}
+	}
+	return "", "", false
+}
+
+// isPort says whether s begins with a port number and a slash.
+func isPort(s string) bool {
+	port, _, ok := strings.Cut(s, "/")
+	_, err := strconv.ParseUint(port, 10, 16)
+	return ok && err == nil
+}
 
 func onDisk(s string) (Location, bool) {
-	for _, prefix := range transports {
-		if rest, ok := strings.CutPrefix(s, prefix); ok && rest != "" {
-			return splitPath(rest), true
+	if _, rest, ok := cutTransport(s, transports); ok {
+		if !isPath(rest) && filepath.VolumeName(rest) == "" {
+			rest = "./" + rest // it is a path, whatever is there
 		}
+		return splitPath(rest), true
 	}
 	switch at := splitPath(s); {
 	case strings.Contains(s, "://"), s == "":

@@ -94,12 +94,26 @@ func TestParseLocation(t *testing.T) {
 		"platforms":           guessed("platforms", ""),
 
 		// As skopeo writes it.
-		"oci:layout":                path("layout", ""),
-		"oci:layout:v1":             path("layout", "v1"),
-		"oci:none:v1":               path("none", "v1"),
-		"oci-archive:x.tar":         path("x.tar", ""),
-		"oci-archive:notes:v1":      path("notes", "v1"),
-		"docker-archive:x.tar:a/b:": path("x.tar", "a/b:"),
+		"oci:layout":                path("./layout", ""),
+		"oci:layout:v1":             path("./layout", "v1"),
+		"oci:none:v1":               path("./none", "v1"),
+		"oci:none":                  path("./none", ""),
+		"oci:none/deep:v1":          path("./none/deep", "v1"),
+		"oci:5000":                  path("./5000", ""),
+		"oci:65536/app":             path("./65536/app", ""),
+		"oci:./5000/app":            path("./5000/app", ""),
+		"oci:" + absolute:           path(absolute, ""),
+		"oci-archive:x.tar":         path("./x.tar", ""),
+		"oci-archive:notes:v1":      path("./notes", "v1"),
+		"docker-archive:x.tar:a/b:": path("./x.tar", "a/b:"),
+		// Registries that are called so, and an image of Docker Hub.
+		"oci:5000/app":        registry("oci:5000/app"),
+		"dir:5000/app:v1":     registry("dir:5000/app:v1"),
+		"docker://dir:x":      registry("docker.io/library/dir:x"),
+		"dir/app:x":           registry("docker.io/dir/app:x"),
+		"docker-daemon":       registry("docker.io/library/docker-daemon"),
+		"dir@" + sha:          registry("docker.io/library/dir@" + sha),
+		"docker://oci:layout": registry("docker.io/library/oci:layout"),
 	}
 	if runtime.GOOS == "windows" {
 		tests[`dir\x.tar:v1`] = path(`dir\x.tar`, "v1")
@@ -117,9 +131,8 @@ func TestParseLocation(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", s, diff)
 		}
-		// What it is called leads there again, if its path is written as one or
-		// something is there.
-		if strings.HasPrefix(s, "oci") || got.Path == "" {
+		// What it is called leads there again.
+		if got.Path == "" {
 			continue
 		}
 		again, err := davit.ParseLocation(got.String())
@@ -131,6 +144,32 @@ func TestParseLocation(t *testing.T) {
 		if got, err := davit.ParseLocation(s); !errors.Is(err, ref.ErrInvalid) {
 			t.Errorf("%q: %+v, %v", s, got, err)
 		}
+	}
+}
+
+// Of skopeo's names for images, those that are not read are told of.
+func TestParseLocationOfOtherTransports(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, s := range []string{
+		"dir:x", "dir:/srv/x", "dir:x:v1", " dir:x", "dir:5000", "containers-storage:x", "containers-storage:[overlay@/var/lib]x:v1", "docker-daemon:app:v1",
+		"ostree:x@/ostree", "sif:x.sif", "tarball:x.tar",
+	} {
+		_, err := davit.ParseLocation(s)
+		transport, _, _ := strings.Cut(strings.TrimSpace(s), ":")
+		if !errors.Is(err, ref.ErrInvalid) || !strings.Contains(err.Error(), "davit does not read "+transport+":") || !strings.Contains(err.Error(), "oci:, oci-archive:, docker-archive:") {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	// What is there is meant all the same.
+	if err := os.Mkdir("dir", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("dir", "oci-layout"), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := davit.Location{Path: "dir", Image: "x", Guessed: true}
+	if got, err := davit.ParseLocation("dir:x"); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -33,15 +33,14 @@ type LookOptions struct {
 
 // look is one image that is looked at.
 type look struct {
-	opts     LookOptions
-	at       Location
-	want     image.Platforms
-	own      *sources // nil: none, or the options'
-	source   *documents
-	find     *image.Finder
-	store    image.Store // what the source reads, where it is on disk
-	stored   image.Stored
-	released bool
+	opts   LookOptions
+	at     Location
+	want   image.Platforms
+	own    *sources // nil: none, or the options'
+	source *documents
+	find   *image.Finder
+	store  image.Store // what the source reads, where it is on disk
+	stored image.Stored
 }
 
 // openLook opens where an image is, as ParseLocation reads it. For a registry
@@ -68,7 +67,8 @@ func openLook(ctx context.Context, name string, opts LookOptions) (*look, error)
 		return l, nil
 	}
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
-		return nil, errors.Join(err, l.store.Close())
+		l.close()
+		return nil, err
 	}
 	l.find = image.NewStoredFinder(l.source, l.stored, l.at.Path, l.opts.Events)
 	return l, nil
@@ -112,12 +112,8 @@ func (o LookOptions) withDefaults() LookOptions {
 	return o
 }
 
-// close gives up what is open. It may be called more than once.
+// close gives up what is open.
 func (l *look) close() {
-	if l.released {
-		return
-	}
-	l.released = true
 	if l.own != nil {
 		l.own.close()
 	}
@@ -126,8 +122,10 @@ func (l *look) close() {
 	}
 }
 
-// chooseStored finds the image that was asked for.
-func chooseStored(images []image.Stored, at Location) (image.Stored, error) {
+// chooseStored finds the image that was asked for. What is kept there for
+// others, as their referrers are, has to be asked for by name.
+func chooseStored(all []image.Stored, at Location) (image.Stored, error) {
+	images := image.WithoutReferrers(all)
 	if at.Image == "" {
 		if first := images[0]; !slices.ContainsFunc(images, func(s image.Stored) bool { return s.Digest != first.Digest }) {
 			return first, nil
@@ -135,7 +133,7 @@ func chooseStored(images []image.Stored, at Location) (image.Stored, error) {
 		return image.Stored{}, fmt.Errorf("%s holds several images: name one of them: %s", at.Path, storedNames(images, at.Path))
 	}
 	var found []image.Stored
-	for _, s := range images {
+	for _, s := range all {
 		if isCalled(s, at.Image) {
 			found = append(found, s)
 		}
@@ -199,34 +197,46 @@ func (l *look) resolve(ctx context.Context) (image.Image, error) {
 }
 
 // here finds something for the wanted platform. Of an image on disk that has
-// not got this machine's, it takes what is there.
+// not got this machine's, it takes what is there, with a note.
 func here[T any](ctx context.Context, l *look, find func(context.Context, image.Platforms) (T, error)) (T, error) {
 	found, err := find(ctx, l.want)
 	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
 		return found, err
 	}
 	if present, ok := l.present(ctx); ok {
-		return find(ctx, present)
+		return find(ctx, l.instead(present))
 	}
 	return found, err
 }
 
+// instead is a platform that is looked at in place of this machine's, which is
+// told.
+func (l *look) instead(p image.Platform) image.Platforms {
+	name := l.at.String()
+	if l.store == nil {
+		name = l.called()
+	}
+	l.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("%s is not there for %s, this machine's platform; looking at %s",
+		name, image.FormatPlatform(image.DefaultPlatform()), image.FormatPlatform(p))})
+	return image.Platforms{List: []image.Platform{p}}
+}
+
 // present is the first platform whose manifest a store has, though its index
 // may name others.
-func (l *look) present(ctx context.Context) (image.Platforms, bool) {
+func (l *look) present(ctx context.Context) (image.Platform, bool) {
 	listing, err := l.find.List(ctx)
 	if err != nil {
-		return image.Platforms{}, false
+		return image.Platform{}, false
 	}
 	for _, d := range listing.Manifests {
 		if d.Platform == nil || image.IsAttestation(d) {
 			continue
 		}
 		if _, err := l.source.Manifest(ctx, d.Digest.String()); err == nil {
-			return image.Platforms{List: []image.Platform{*d.Platform}}, true
+			return *d.Platform, true
 		}
 	}
-	return image.Platforms{}, false
+	return image.Platform{}, false
 }
 
 // name is what messages call the image.

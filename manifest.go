@@ -48,7 +48,7 @@ func Manifest(ctx context.Context, name string, opts LookOptions) (Document, err
 
 // Config is the config of an image for LookOptions.Platform, or else for this
 // machine's platform, by the rules of image.Resolve. Where an image on disk has
-// not got this machine's, it is the first that is there.
+// not got this machine's, it is the first that is there, with a note.
 //
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
@@ -62,23 +62,30 @@ func Config(ctx context.Context, name string, opts LookOptions) (Document, error
 	return Document{l.called(), content}, err
 }
 
-// Digest is the descriptor of what a name names, as its registry tells it, with
-// the full name and the tag that was chosen. Where the registry can tell it so,
-// no manifest is fetched, and nothing verified. With LookOptions.Platform it is
-// the descriptor of that platform's manifest, as the index has it, which is
-// fetched and verified; where none tells the platform, manifest and config are.
+// Description is what a name names, as its registry or an index tells of it.
+type Description struct {
+	// Reference is as a Document has it.
+	Reference string
+	image.Descriptor
+}
+
+// Digest is the descriptor of what a name names, as its registry tells it. Where
+// the registry can tell it so, no manifest is fetched, and nothing verified. With
+// LookOptions.Platform it is the descriptor of that platform's manifest, as the
+// index has it, which is fetched and verified; where none tells the platform,
+// manifest and config are.
 //
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause. An archive of docker
 // save has no manifest to tell of, which is an image.ErrNotFound.
-func Digest(ctx context.Context, name string, opts LookOptions) (image.Descriptor, string, error) {
+func Digest(ctx context.Context, name string, opts LookOptions) (Description, error) {
 	l, err := openLook(ctx, name, opts)
 	if err != nil {
-		return image.Descriptor{}, "", err
+		return Description{}, err
 	}
 	defer l.close()
 	if err := l.genuine(); err != nil {
-		return image.Descriptor{}, "", err
+		return Description{}, err
 	}
 	var d image.Descriptor
 	if opts.Platform != "" {
@@ -86,7 +93,7 @@ func Digest(ctx context.Context, name string, opts LookOptions) (image.Descripto
 	} else {
 		d, err = l.find.DescribeRoot(ctx)
 	}
-	return d, l.called(), err
+	return Description{l.called(), d}, err
 }
 
 // called is what results call the image.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
@@ -23,7 +24,7 @@ type PlatformResult struct {
 	OSFeatures   []string `json:"os_features,omitempty"`
 	// Digest is the manifest's; empty where that was made from an archive
 	// without one.
-	Digest string `json:"digest"`
+	Digest digest.Digest `json:"digest"`
 	// Size is that of config and layers in bytes, compressed as they are, each
 	// blob once. 0: the manifest could not be had, Err tells why.
 	Size int64 `json:"size,omitempty"`
@@ -65,7 +66,7 @@ func ListPlatforms(ctx context.Context, name string, opts LookOptions) ([]Platfo
 
 // platform tells what there is to tell of one manifest.
 func (l *look) platform(ctx context.Context, root image.Content, d image.Descriptor) PlatformResult {
-	r := PlatformResult{Digest: d.Digest.String()}
+	r := PlatformResult{Digest: d.Digest}
 	if p := d.Platform; p != nil && p.OS != "" && p.Architecture != "" {
 		r.tell(*p)
 	}

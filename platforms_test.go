@@ -36,12 +36,12 @@ func TestListPlatforms(t *testing.T) {
 	linux, windows := index.Images[0], index.Images[1]
 	want := []davit.PlatformResult{
 		{
-			Platform: "linux/amd64", OS: "linux", Architecture: "amd64", Digest: linux.Manifest.Digest.String(),
+			Platform: "linux/amd64", OS: "linux", Architecture: "amd64", Digest: linux.Manifest.Digest,
 			Size: linux.Config.Size + linux.Layers[0].Size + linux.Layers[1].Size,
 		},
 		{
 			Platform: "windows(10.0.17763.1+win32k)/amd64", OS: "windows", Architecture: "amd64", OSVersion: "10.0.17763.1",
-			OSFeatures: []string{"win32k"}, Digest: windows.Manifest.Digest.String(), Size: windows.Config.Size,
+			OSFeatures: []string{"win32k"}, Digest: windows.Manifest.Digest, Size: windows.Config.Size,
 		},
 	}
 	got, err := davit.ListPlatforms(t.Context(), server.Host()+"/app:v1", davit.LookOptions{})
@@ -50,7 +50,7 @@ func TestListPlatforms(t *testing.T) {
 	}
 	for _, p := range got { // each is ready for --platform
 		m, err := davit.Manifest(t.Context(), server.Host()+"/app:v1", davit.LookOptions{Platform: p.Platform})
-		if err != nil || m.Digest.String() != p.Digest {
+		if err != nil || m.Digest != p.Digest {
 			t.Errorf("%s is %s, %v", p.Platform, m.Digest, err)
 		}
 	}

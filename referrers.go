@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -34,16 +35,21 @@ func (l *look) referrers(ctx context.Context, img image.Image) []Referrer {
 	if m := img.Manifests[0].Digest; m != subjects[0] {
 		subjects = append(subjects, m)
 	}
+	found, errs := make([][]image.Descriptor, len(subjects)), make([]error, len(subjects))
+	var asking sync.WaitGroup
+	for i, subject := range subjects {
+		asking.Go(func() { found[i], errs[i] = l.source.Referrers(ctx, subject) })
+	}
+	asking.Wait()
 	var all []Referrer
-	for _, subject := range subjects {
-		found, err := l.source.Referrers(ctx, subject)
-		if err != nil {
+	for i, subject := range subjects {
+		if err := errs[i]; err != nil {
 			if ctx.Err() == nil {
 				l.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("not known what refers to the image: %v", err)})
 			}
 			break
 		}
-		for _, d := range found {
+		for _, d := range found[i] {
 			all = append(all, newReferrer(d, subject))
 		}
 	}

@@ -16,6 +16,16 @@ import (
 	"github.com/davit-cli/davit/layout"
 )
 
+// OpenStore opens the images at a path: an archive of whichever tool, an image
+// layout or a directory of components. It ends when ctx does, which the store
+// outlives; events, which may be nil, receives a stage where an archive is
+// decompressed. The caller closes the store. Errors are those of archive.Open,
+// layout.Open and components.Open; they wrap image.ErrNotFound where nothing is
+// there.
+func OpenStore(ctx context.Context, path string, events image.EventFunc) (image.Store, error) {
+	return openStore(ctx, path, events)
+}
+
 // openStore opens what is at a path: an archive, an image layout or a
 // directory of components. It ends when ctx does, which the store outlives.
 func openStore(ctx context.Context, path string, events image.EventFunc) (image.Store, error) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -13,8 +15,9 @@ import (
 
 // Tags gives the tags of a repository to fn, page by page, in its registry's
 // order; whatever tag or digest the name has does not count. Of an image on
-// disk they are those that name what is there, each once. An error of fn ends
-// the list and is returned; no further page is asked for.
+// disk they are those that name what is there, each once, without those of
+// referrers (image.WithoutReferrers). An error of fn ends the list and is
+// returned; no further page is asked for.
 //
 // Errors wrap image.ErrNotFound or image.ErrUnauthorized where one of them is
 // the cause.
@@ -37,7 +40,12 @@ func Tags(ctx context.Context, repository string, opts LookOptions, fn func(page
 	if !ok {
 		return fmt.Errorf("list tags of %s: its source has no list", at.Reference)
 	}
-	return lister.Tags(ctx, fn)
+	number := 0
+	return lister.Tags(ctx, func(page []string) error {
+		number++
+		opts.Events.Send(image.Event{Kind: image.EventStep, Text: fmt.Sprintf("page %d of the list: %d tags", number, len(page))})
+		return fn(page)
+	})
 }
 
 // Catalog gives the repositories of a registry to fn, page by page, in its
@@ -76,6 +84,38 @@ func parseHost(host string) (ref.Reference, error) {
 	return r, err
 }
 
+// StoredNames are what chooses each of the images in an archive or layout, in
+// its order, as Location.Image: the tag, where that tells them apart, else the
+// full name. What has no name, and referrers (image.WithoutReferrers), are left
+// out.
+func StoredNames(ctx context.Context, path string) ([]string, error) {
+	store, err := openStore(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = store.Close() }()
+	images := image.WithoutReferrers(store.Images())
+	named := map[string]digest.Digest{} // empty where there are several
+	for _, s := range images {
+		if d, met := named[s.Tag()]; met && d != s.Digest {
+			named[s.Tag()] = ""
+		} else {
+			named[s.Tag()] = s.Digest
+		}
+	}
+	var names []string
+	for _, s := range images {
+		name := s.Tag()
+		if name == "" || named[name] == "" {
+			name = s.Name
+		}
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
 func storedTags(ctx context.Context, path string, events image.EventFunc, fn func(page []string) error) error {
 	store, err := openStore(ctx, path, events)
 	if err != nil {
@@ -83,12 +123,8 @@ func storedTags(ctx context.Context, path string, events image.EventFunc, fn fun
 	}
 	defer func() { _ = store.Close() }()
 	var tags []string
-	for _, s := range store.Images() {
-		tag := s.RefName
-		if r, err := ref.Parse(s.Name); s.Name != "" && err == nil {
-			tag = r.Tag
-		}
-		if tag != "" && !slices.Contains(tags, tag) {
+	for _, s := range image.WithoutReferrers(store.Images()) {
+		if tag := s.Tag(); tag != "" && !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
 	}

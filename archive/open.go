@@ -69,10 +69,11 @@ func (r *Reader) open(ctx context.Context, opts OpenOptions) (err error) {
 	if r.file, err = openTar(ctx, r.path, opts.Events); err != nil {
 		return err
 	}
-	if r.tar, err = tarindex.Read(r.file, r.file.size); err != nil {
-		if broken, ok := errors.AsType[*tarindex.BrokenError](err); ok && broken.Entry == "" && len(r.tar.Entries) == 0 {
-			return fmt.Errorf("it is no tar: %w", err)
-		}
+	r.tar, err = tarindex.Read(r.file, r.file.size)
+	if why := r.file.noTar(r.tar, err); why != nil {
+		return why
+	}
+	if err != nil {
 		return err
 	}
 	layout, docker := r.holds(ocispec.ImageIndexFile), r.holds(dockerManifest)

@@ -175,9 +175,10 @@ func TestArchivesThatCannotBeOpened(t *testing.T) {
 		text string
 	}{
 		"empty":                  {nil, image.ErrVerification, "it is empty"},
-		"short":                  {[]byte("hello\n"), image.ErrVerification, "it is no tar"},
-		"text":                   {bytes.Repeat([]byte("hello\n"), 1000), image.ErrVerification, "it is no tar"},
-		"text in gzip":           {zipped(t, []byte("no tar at all"))["gzip"], image.ErrVerification, "it is no tar"},
+		"short":                  {[]byte("hello\n"), image.ErrVerification, "verification failed: it is no tar: it ends at byte 6, within the first header"},
+		"text":                   {bytes.Repeat([]byte("hello\n"), 1000), image.ErrVerification, "verification failed: it is no tar: archive/tar"},
+		"text in gzip":           {zipped(t, []byte("no tar at all"))["gzip"], image.ErrVerification, "what it decompresses to is no tar: it ends at byte 13"},
+		"nothing in gzip":        {zipped(t, nil)["gzip"], image.ErrVerification, "what it decompresses to is no tar: nothing is in it"},
 		"bzip2":                  {[]byte("BZh91AY&SY"), image.ErrVerification, "bzip2"},
 		"zeros":                  {make([]byte, 10240), ErrNoArchive, "neither index.json nor manifest.json"},
 		"no image":               {tarOf(t, file{name: "etc/motd", content: "x"}), ErrNoArchive, "neither index.json nor manifest.json"},

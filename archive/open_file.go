@@ -10,13 +10,15 @@ import (
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
+	"github.com/davit-cli/davit/internal/tarindex"
 )
 
 // tarFile is the tar that is read: the archive's own file, or what that was
 // decompressed to.
 type tarFile struct {
 	source
-	size int64
+	size     int64
+	unpacked bool // it was compressed
 }
 
 // source is a file that is read. Where it is a temporary one, Close removes it.
@@ -55,7 +57,7 @@ func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile
 		return nil, errors.Join(err, f.Close())
 	}
 	if kind == compress.Plain {
-		return &tarFile{f, info.Size()}, nil
+		return &tarFile{source: f, size: info.Size()}, nil
 	}
 	t, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Events: events})
 	_ = f.Close() // what is only read loses nothing
@@ -66,5 +68,26 @@ func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile
 		}
 		return nil, err
 	}
-	return &tarFile{t, size}, nil
+	return &tarFile{source: t, size: size, unpacked: true}, nil
+}
+
+// noTar says why it does not even begin as a tar; nil where it does, or where it
+// could not be read.
+func (f *tarFile) noTar(x *tarindex.Index, err error) error {
+	it := "it"
+	if f.unpacked {
+		it = "what it decompresses to"
+	}
+	broken, ok := errors.AsType[*tarindex.BrokenError](err)
+	switch {
+	case len(x.Entries) > 0:
+		return nil
+	case err == nil && f.size == 0:
+		return fmt.Errorf("%w: %s is no tar: nothing is in it", image.ErrVerification, it)
+	case !ok || broken.Entry != "":
+		return nil
+	case broken.Cut:
+		return fmt.Errorf("%w: %s is no tar: it ends at byte %d, within the first header", image.ErrVerification, it, broken.Offset)
+	}
+	return fmt.Errorf("%w: %s is no tar: %w", image.ErrVerification, it, broken.Err)
 }

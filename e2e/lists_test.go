@@ -23,6 +23,7 @@ import (
 // What distribution's registry lists and describes: it answers HEADs, has a
 // catalog with a scope of its own, and no API for referrers.
 func TestLists(t *testing.T) {
+	enabled(t)
 	const repositories, tags = 101, 1000 // more than a page of each
 	open := startRegistry(t)
 	name := robin.repository()

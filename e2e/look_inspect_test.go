@@ -212,7 +212,13 @@ func TestInspectORAS(t *testing.T) {
 // crane is what crane prints on stdout.
 func crane(t testing.TB, args ...string) string {
 	t.Helper()
+	return run(t, craneCommand(t, args...))
+}
+
+// craneCommand is crane with args, in an environment of its own.
+func craneCommand(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
 	cmd := exec.Command(built(t, "crane"), args...)
 	cmd.Env = []string{debianPath(), "HOME=" + t.TempDir()}
-	return run(t, cmd)
+	return cmd
 }

@@ -10,11 +10,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -246,16 +244,14 @@ func TestManyTagsAnyRegistry(t *testing.T) {
 // first line.
 func readLines(t testing.TB, first func(), args ...string) (lines []string, memory int64) {
 	t.Helper()
-	cmd := davitCommand(t, args...)
+	file := filepath.Join(t.TempDir(), "memory")
+	cmd := measuredCommand(davitCommand(t, args...), file)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
-	// The kernel counts to a program what its parent had resident at its start:
-	// this makes the measure the sharper, and never too small.
-	debug.FreeOSMemory()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +263,7 @@ func readLines(t testing.TB, first func(), args ...string) (lines []string, memo
 	if err := cmd.Wait(); err != nil || scanner.Err() != nil {
 		t.Fatalf("%s: %v, %v\n%s", cmd, err, scanner.Err(), complaints.String())
 	}
-	return lines, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+	return lines, measuredMemory(t, file)
 }
 
 // TestCatalog lists the repositories of distribution's registry, also of one

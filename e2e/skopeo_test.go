@@ -47,10 +47,10 @@ func skopeoCopy(t testing.TB, source string) copied {
 
 // skopeoCopyAll copies an index with all its manifests into a new layout, and
 // returns its digest.
-func skopeoCopyAll(t testing.TB, source string) digest.Digest {
+func skopeoCopyAll(t testing.TB, source string, flags ...string) digest.Digest {
 	t.Helper()
 	to := filepath.Join(workDir(t), "layout")
-	run(t, skopeo(t, "copy", "--quiet", "--all", source, "oci:"+to+":all"))
+	run(t, skopeo(t, append(append([]string{"copy", "--quiet", "--all"}, flags...), source, "oci:"+to+":all")...))
 	l := readLayout(t, to)
 	if len(l.index.Manifests) != 1 {
 		t.Fatalf("skopeo copied %d images of %s", len(l.index.Manifests), source)

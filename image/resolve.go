@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/ref"
@@ -323,11 +324,20 @@ func readConfig(config Content, layers int, told *Platform) (Platform, error) {
 	if p.Architecture == "" && told != nil {
 		p = *told
 	}
+	return withOS(p), nil
+}
+
+// withOS is the platform with linux where it names no operating system.
+func withOS(p Platform) Platform {
 	if p.OS == "" {
 		p.OS = "linux"
 	}
-	return p, nil
+	return p
 }
+
+// PlatformOf is the platform that an image is called by whose config tells that
+// one, and of which no index tells another.
+func PlatformOf(config ocispec.Image) Platform { return settle(withOS(config.Platform), nil) }
 
 // settle is the platform that an image is called by: the variant that its
 // config leaves out is the index's, and arm64/v8 is arm64.

@@ -38,6 +38,15 @@ type Stored struct {
 	Made bool
 }
 
+// Tag is the tag by which the store knows it, that of its name or else its short
+// name as it is; empty where it has none.
+func (s Stored) Tag() string {
+	if r, err := ref.Parse(s.Name); s.Name != "" && err == nil {
+		return r.Tag
+	}
+	return s.RefName
+}
+
 // StoredOf is the image that an entry of an image layout's index.json names
 // (OCI image-spec, image-layout.md). Its name is containerd's, or the entry's
 // own where that is a full one, as davit and others write it where two images

@@ -15,15 +15,6 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// cosignTags are the tags under which cosign keeps what it makes for an image,
-// sha256-HEX.sig and so on, where it does not use referrers; and the artifact
-// types that it gives these as referrers.
-var cosignTags = []struct{ suffix, artifactType string }{
-	{".sig", "application/vnd.dev.cosign.artifact.sig.v1+json"},
-	{".att", "application/vnd.dev.cosign.artifact.att.v1+json"},
-	{".sbom", "application/vnd.dev.cosign.artifact.sbom.v1+json"},
-}
-
 // maxReferrerBytes is of all pages of referrers: their annotations are kept.
 const maxReferrerBytes = 16 << 20
 
@@ -45,17 +36,17 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]im
 	var (
 		listed          []image.Descriptor
 		tagged          *image.Descriptor
-		byCosign        = make([]*image.Descriptor, len(cosignTags))
+		byCosign        = make([]*image.Descriptor, len(image.CosignTags))
 		listErr, tagErr error
-		cosignErrs      = make([]error, len(cosignTags))
-		tagOfIndex      = referrersTag(subject)
+		cosignErrs      = make([]error, len(image.CosignTags))
+		tagOfIndex      = image.ReferrersTag(subject)
 		all             sync.WaitGroup
 	)
 	all.Go(func() { listed, listErr = s.byAPI(ctx) })
 	all.Go(func() { tagged, tagErr = s.probe(ctx, tagOfIndex) })
 	if subject.Algorithm() == digest.SHA256 { // cosign knows no other, and the tag would be too long
-		for i, c := range cosignTags {
-			all.Go(func() { byCosign[i], cosignErrs[i] = s.probe(ctx, tagOfIndex+c.suffix) })
+		for i, c := range image.CosignTags {
+			all.Go(func() { byCosign[i], cosignErrs[i] = s.probe(ctx, tagOfIndex+c.Suffix) })
 		}
 	}
 	all.Wait()
@@ -72,17 +63,11 @@ func (r *Repository) Referrers(ctx context.Context, subject digest.Digest) ([]im
 			return nil, cosignErrs[i]
 		}
 		if d != nil {
-			d.ArtifactType = cosignTags[i].artifactType
+			d.ArtifactType = image.CosignTags[i].ArtifactType
 			listed = append(listed, *d)
 		}
 	}
 	return s.once(listed), nil
-}
-
-// referrersTag is the tag of the index of referrers, for registries without
-// the API: at most 32 characters of the algorithm, and 64 of the digest.
-func referrersTag(subject digest.Digest) string {
-	return subject.Algorithm().String() + "-" + subject.Encoded()[:64]
 }
 
 // errNoReferrers is a registry that has not got the API.

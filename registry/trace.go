@@ -11,6 +11,7 @@ import (
 // carries a secret but Location, which is shown without its query.
 var tracedHeaders = []string{
 	"Content-Type", "Content-Length", "Content-Range", "Docker-Content-Digest",
+	"Range", "Oci-Chunk-Min-Length", "Oci-Subject",
 	"Retry-After", "Ratelimit-Limit", "Ratelimit-Remaining", "Www-Authenticate", "Location",
 }
 
@@ -19,8 +20,10 @@ func (c *client) traceRequest(req *http.Request) {
 		return
 	}
 	line := req.Method + " " + publicURL(req.URL)
-	if r := req.Header.Get("Range"); r != "" {
-		line += " " + r
+	for _, name := range []string{"Range", "Content-Range"} {
+		if value := req.Header.Get(name); value != "" {
+			line += " " + value
+		}
 	}
 	if scheme, _, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
 		line += " (with " + scheme + " credential)"

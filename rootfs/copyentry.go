@@ -73,3 +73,17 @@ func CopyEntry(ctx context.Context, blob io.Reader, ordinal int, w io.Writer, op
 	}
 	return nil
 }
+
+// contentWriter tells the trouble of a writer from that of the layer.
+type contentWriter struct{ io.Writer }
+
+func (w contentWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		err = writeError{"write the content", err}
+	}
+	return n, err
+}

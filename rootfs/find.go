@@ -32,9 +32,9 @@ type Found struct {
 // elsewhere) may be what is looked for, or may replace or hide it, by its name
 // or a parent's. What upper layers cannot tell is not noticed: that such an
 // entry goes through a lower layer's link right to the file, as if that were a
-// directory; or that the directory which such a link leads to is replaced above,
-// under its other name, by a file or an empty directory. What Merge would refuse
-// in a layer that is not opened is not noticed either.
+// directory; or that the directory which such a link leads to is replaced or
+// removed above, under its other name. What Merge would refuse in a layer that
+// is not opened is not noticed either.
 //
 // The error wraps image.ErrNotFound where Lookup's would. What is there and no
 // regular file is an error of another kind.
@@ -88,12 +88,11 @@ type finder struct {
 	sheets   []*sheet   // of the listings; nil: not made
 	opened   int
 	steps    int
-	followed map[spot]bool // the entries that were links on the way
-	strict   bool          // any entry that a link may lead elsewhere is a doubt; for tests
+	strict   bool // any entry that a link may lead elsewhere is a doubt; for tests
 }
 
 func newFinder(n int, open func(ctx context.Context, layer int) (*Listing, error)) *finder {
-	return &finder{open: open, listings: make([]*Listing, n), sheets: make([]*sheet, n), followed: map[spot]bool{}}
+	return &finder{open: open, listings: make([]*Listing, n), sheets: make([]*sheet, n)}
 }
 
 func (f *finder) listing(ctx context.Context, layer int) (*Listing, error) {
@@ -219,7 +218,6 @@ func (f *finder) resolve(ctx context.Context, names []string, at spot, follow bo
 		case e.Type != tar.TypeSymlink: // a hard link to what is no directory
 			return Entry{}, errDoubt
 		}
-		f.followed[spot{st.layer, st.rec}] = true
 		parent := names[:st.level-1]
 		if strings.HasPrefix(e.Target, "/") {
 			parent = nil
@@ -306,7 +304,7 @@ func (f *finder) doubt(ctx context.Context, names []string, st statement, at spo
 		if err != nil {
 			return err
 		}
-		if f.strict && (st.loose || s.anyLoose(at.upTo(layer))) || s.misleads(names, st, layer, at.upTo(layer), f.followed) {
+		if f.strict && (st.loose || s.anyLoose(at.upTo(layer))) || s.misleads(names, st, layer, at.upTo(layer)) {
 			return errDoubt
 		}
 		if err := ctx.Err(); err != nil {

@@ -31,21 +31,8 @@ type Listing struct {
 type ListOptions struct {
 	// Digests has List hash the content of regular files with SHA-256.
 	Digests bool
-	// DiffID is the digest of the layer's tar, to the decompressor's end.
-	// Another digest is an error that wraps image.ErrVerification. Empty: it
-	// is not checked. ListHeaders does not look at it.
-	DiffID digest.Digest
 	// Limits bound what the layer may decode to.
 	Limits Limits
-	// Content, if set, is asked for each regular file as List comes by it, and
-	// gets its content where the answer is not nil: for one who will want a
-	// file and would not read the layer again. ordinal is as in Entry. Errors
-	// of the writer end the listing.
-	Content func(ordinal int, h *tar.Header) io.Writer
-	// Size is that of the blob, for the stage that Events receives: of its
-	// bytes, what was read. There is none where it is 0.
-	Size   int64
-	Events image.EventFunc
 }
 
 // List reads a layer's tar to its end, compressed with gzip, zstd or not at
@@ -61,15 +48,8 @@ func List(ctx context.Context, blob io.Reader, opts ListOptions) (*Listing, erro
 	if err != nil {
 		return nil, fmt.Errorf("list the layer: %w", err)
 	}
-	in := stream{blob: blob, diffID: opts.DiffID, total: &l.total, limit: l.opts.Limits.Bytes}
-	if opts.Size > 0 {
-		in.stage = image.NewStage(opts.Events, "list layer", opts.Size)
-	}
-	err = in.read(ctx, l.entry)
-	if in.stage != nil {
-		in.stage.End(err)
-	}
-	if err != nil {
+	in := stream{blob: blob, total: &l.total, limit: l.opts.Limits.Bytes}
+	if err := in.read(ctx, l.entry); err != nil {
 		return nil, fmt.Errorf("list the layer: %w", err)
 	}
 	return l.listing(), nil
@@ -109,7 +89,7 @@ type lister struct {
 }
 
 func newLister(opts ListOptions) (*lister, error) {
-	m, err := newMerger([]Layer{{DiffID: opts.DiffID}}, Options{Limits: opts.Limits})
+	m, err := newMerger(make([]Layer, 1), Options{Limits: opts.Limits})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +123,7 @@ func (l *lister) entry(h *tar.Header, r io.Reader, in *counter) error {
 				return err
 			}
 		}
-		if err := l.content(&rec, h, r); err != nil {
+		if err := l.content(&rec, r); err != nil {
 			return err
 		}
 	}
@@ -151,52 +131,20 @@ func (l *lister) entry(h *tar.Header, r io.Reader, in *counter) error {
 	return nil
 }
 
-// content hashes the content of a file, or hands it on, where that is wanted.
-func (l *lister) content(rec *record, h *tar.Header, r io.Reader) error {
-	var to io.Writer
-	if l.list.Content != nil {
-		if w := l.list.Content(l.ordinals-1, h); w != nil {
-			to = contentWriter{w}
-		}
-	}
-	if l.list.Digests {
-		if l.hash == nil {
-			l.hash = sha256.New()
-		}
-		l.hash.Reset()
-		if to == nil {
-			to = l.hash
-		} else {
-			to = io.MultiWriter(l.hash, to)
-		}
-	}
-	if to == nil {
+// content hashes the content of a file, where that is wanted.
+func (l *lister) content(rec *record, r io.Reader) error {
+	if !l.list.Digests {
 		return nil
 	}
-	if l.buf == nil {
-		l.buf = make([]byte, 64<<10)
+	if l.hash == nil {
+		l.hash, l.buf = sha256.New(), make([]byte, 64<<10)
 	}
-	if _, err := io.CopyBuffer(to, struct{ io.Reader }{r}, l.buf); err != nil {
+	l.hash.Reset()
+	if _, err := io.CopyBuffer(l.hash, struct{ io.Reader }{r}, l.buf); err != nil {
 		return err
 	}
-	if l.list.Digests {
-		rec.data = int64(l.digests.add([sha256.Size]byte(l.hash.Sum(l.buf[:0]))))
-	}
+	rec.data = int64(l.digests.add([sha256.Size]byte(l.hash.Sum(l.buf[:0]))))
 	return nil
-}
-
-// contentWriter tells the trouble of a writer from that of the layer.
-type contentWriter struct{ io.Writer }
-
-func (w contentWriter) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		err = writeError{"write the content", err}
-	}
-	return n, err
 }
 
 // header notes a header of a table.

@@ -163,11 +163,9 @@ func (s *sheet) read(names []string, before uint32) passage {
 // misleads tells whether an entry before one may make a statement about a path
 // wrong, of this layer or a lower one: a loose one by its own name or that of a
 // directory that it makes on its way; and if the statement rests on a loose
-// entry itself, any by its name, one that makes a parent a directory, one that
-// makes a directory opaque, and one above it that may stand in the place of the
-// directory that it went to, and lead elsewhere: a link, but for those that led
-// to the path, or a whiteout.
-func (s *sheet) misleads(names []string, st statement, layer int, before uint32, followed map[spot]bool) bool {
+// entry itself, any by its name, one that makes a parent a directory, and one
+// that makes a directory opaque.
+func (s *sheet) misleads(names []string, st statement, layer int, before uint32) bool {
 	names = names[:st.level]
 	telling := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -190,11 +188,6 @@ func (s *sheet) misleads(names []string, st statement, layer int, before uint32,
 		}
 		in, kind := of[rec.dir], s.kind(rec)
 		name := s.text.bytes(rec.name)
-		above := layer > st.layer || st.rec != noRecord && i > st.rec
-		beside := in.all && in.names == len(names)-1 // in the path's own directory, so no parent of it
-		if st.loose && above && !beside && leads(kind) && !followed[spot{layer, i}] {
-			return true
-		}
 		if kind == typeOpaque {
 			if st.loose || loose && !in.all {
 				return true
@@ -202,6 +195,7 @@ func (s *sheet) misleads(names []string, st statement, layer int, before uint32,
 			continue
 		}
 		if in.all && in.names < len(names) && string(name) == names[in.names] { // on the path itself
+			above := layer > st.layer || st.rec != noRecord && i > st.rec
 			parent := in.names+1 < len(names)
 			if st.loose && parent && (kind == typeWhiteout || kind == tar.TypeDir && above) {
 				return true
@@ -213,12 +207,6 @@ func (s *sheet) misleads(names []string, st statement, layer int, before uint32,
 		}
 	}
 	return false
-}
-
-// leads tells of an entry's kind that what is at its path is not looked for
-// there any more.
-func leads(kind byte) bool {
-	return kind == tar.TypeSymlink || kind == tar.TypeLink || kind == typeWhiteout
 }
 
 // anyLoose tells whether an entry before one is loose.

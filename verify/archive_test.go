@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -305,6 +306,31 @@ func TestPlatforms(t *testing.T) {
 		}
 		wantProblems(t, check(t, path), want{verify.Missing, p.Index.Digest.String(), "none of an image is there"})
 	})
+}
+
+// An image's platform is the one that inspect calls it by.
+func TestPlatformOfConfig(t *testing.T) {
+	for platform, want := range map[string]string{
+		"":                          "linux",
+		`"architecture":"riscv64",`: "linux/riscv64",
+		`"os":"linux","architecture":"arm64","variant":"v8",`: "linux/arm64",
+		`"os":"linux","architecture":"arm","variant":"v6",`:   "linux/arm/v6",
+	} {
+		path := filepath.Join(t.TempDir(), "x.tar")
+		write(t, path, tarOf(t, []member{
+			file("manifest.json", `[{"Config":"c.json","RepoTags":["example.com/app:v1"],"Layers":[]}]`),
+			file("c.json", `{`+platform+`"rootfs":{"type":"layers","diff_ids":[]}}`),
+		}))
+		r := check(t, path)
+		wantProblems(t, r)
+		inspected, err := davit.Inspect(t.Context(), path, davit.InspectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{want}, r.Images[0].Platforms); diff != "" || inspected.Platform != want {
+			t.Errorf("{%s}: inspect says %q, verify (-want +got):\n%s", platform, inspected.Platform, diff)
+		}
+	}
 }
 
 func TestForeignLayer(t *testing.T) {

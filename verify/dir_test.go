@@ -3,7 +3,6 @@ package verify_test
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -141,8 +140,10 @@ func TestOtherDirectory(t *testing.T) {
 }
 
 func TestNothingToCheck(t *testing.T) {
-	if _, err := verify.Check(t.Context(), filepath.Join(t.TempDir(), "nothing"), verify.Options{}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the error is %v", err)
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	_, err := verify.Check(t.Context(), nothing, verify.Options{})
+	if want := "verify " + nothing + ": not found: there is no such file or directory"; !errors.Is(err, image.ErrNotFound) || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
 	}
 	path, _ := pulled(t, twoLayers(), davit.PullOptions{})
 	ctx, cancel := context.WithCancelCause(t.Context())

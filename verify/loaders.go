@@ -320,12 +320,24 @@ func (c *checker) podman(verdicts map[*node]string) Loader {
 		return no(why)
 	case c.hasSHA512():
 		return no(whySHA512)
-	case len(c.roots) > 1 && c.report.Format == OCI:
-		return no("podman load takes no image layout of several images: podman pull oci:DIR:NAME takes one")
 	case len(c.roots) > 1:
-		return no("podman load takes no OCI archive of several images: podman pull oci-archive:FILE:NAME takes one")
+		return no(c.whySeveral())
 	case c.report.Format == OCI:
 		return Loader{Name: podman, Takes: true, Why: "as a directory: podman load -i DIR, skopeo copy oci:DIR"}
 	}
 	return Loader{Name: podman, Takes: true}
+}
+
+// whySeveral is why podman takes no layout with several entries. It counts those
+// of referrers too: one image with its signature is too much for it.
+func (c *checker) whySeveral() string {
+	what, from := "OCI archive", "oci-archive:FILE:NAME"
+	if c.report.Format == OCI {
+		what, from = "image layout", "oci:DIR:NAME"
+	}
+	of := "of several images"
+	if len(c.report.Images) == 1 {
+		of = "with referrers beside its image"
+	}
+	return fmt.Sprintf("podman load takes no %s %s: podman pull %s takes one", what, of, from)
 }

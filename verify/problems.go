@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -12,6 +13,7 @@ import (
 
 // checker is one check. Only readBlobs works on several goroutines.
 type checker struct {
+	ctx    context.Context // ends the walk between documents
 	opts   Options
 	tree   *tree
 	report Report

@@ -75,7 +75,8 @@ const MaxProblems = 100
 type Report struct {
 	Path   string `json:"path"`
 	Format Format `json:"format"`
-	// Images are those that it names, in its order.
+	// Images are those that it names, in its order, without those whose tag says
+	// that they keep referrers, unless it has no others.
 	Images []Image `json:"images"`
 	// Blobs is how many were hashed, each file once, Bytes their bytes. Lists
 	// of images (index.json, manifest.json) are read, and do not count.
@@ -129,13 +130,14 @@ type Loader struct {
 }
 
 // Check reads everything that path holds and says what is wrong with it. The
-// error is only for what kept it from looking: nothing is there, it may not be
-// read, ctx has ended. What is wrong with the content is in the Report.
+// error is only for what kept it from looking: nothing is there, which wraps
+// image.ErrNotFound, it may not be read, ctx has ended. What is wrong with the
+// content is in the Report.
 func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)
 	}
-	c := &checker{opts: opts, report: Report{Path: path}}
+	c := &checker{ctx: ctx, opts: opts, report: Report{Path: path}}
 	tree, err := c.open(ctx, path)
 	if ofPath, ok := errors.AsType[*fs.PathError](err); ok && ofPath.Path == path {
 		err = ofPath.Err
@@ -146,7 +148,11 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 	defer tree.close()
 	c.tree = tree
 	c.walk()
-	if err := c.readBlobs(ctx); err != nil {
+	err = context.Cause(ctx) // which may have ended the walk
+	if err == nil {
+		err = c.readBlobs(ctx)
+	}
+	if err != nil {
 		return Report{}, fmt.Errorf("verify %s: %w", path, err)
 	}
 	c.judge()
@@ -158,6 +164,8 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 func (c *checker) open(ctx context.Context, path string) (*tree, error) {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no such file or directory", image.ErrNotFound)
 	case err != nil:
 		return nil, err
 	case info.IsDir():

@@ -1,10 +1,12 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -32,8 +34,9 @@ type node struct {
 // root is what stands for an image: an entry of index.json.
 type root struct {
 	*node
-	name    string // full
-	refName string
+	name      string // full
+	refName   string
+	referrers bool // by its tag it keeps what refers to another one
 }
 
 // walk reads the documents and notes what they name. What it finds missing are
@@ -114,16 +117,20 @@ func (c *checker) walkIndex() bool {
 	}
 	for _, d := range index.Manifests {
 		r := root{name: d.Annotations[image.AnnotationImageName], refName: d.Annotations[ocispec.AnnotationRefName]}
-		name := r.name
-		if name == "" {
-			name = r.refName
-		}
+		r.referrers = image.IsReferrersTag(image.StoredOf(d).Tag())
+		name := cmp.Or(r.name, r.refName)
 		r.node = c.visit(d, label(name, d), 0)
 		if r.node == nil {
 			r.node = &node{Descriptor: d, lacks: c.missing(d, noun(d.MediaType), label(name, d))}
 		}
 		c.roots = append(c.roots, r)
-		c.report.Images = append(c.report.Images, r.told(name))
+	}
+	images := slices.DeleteFunc(slices.Clone(c.roots), func(r root) bool { return r.referrers })
+	if len(images) == 0 {
+		images = c.roots
+	}
+	for _, r := range images {
+		c.report.Images = append(c.report.Images, r.told(cmp.Or(r.name, r.refName)))
 	}
 	return true
 }
@@ -374,7 +381,7 @@ func (c *checker) readConfig(f *file, needs string) config {
 		c.problem(Structure, f.subject(), needs, "%s", plain(err))
 		return config{}
 	}
-	return config{diffIDs: ids, platform: image.FormatPlatform(parsed.Platform), known: true}
+	return config{diffIDs: ids, platform: image.FormatPlatform(image.PlatformOf(parsed)), known: true}
 }
 
 // checkSize compares a file's size with a descriptor's.

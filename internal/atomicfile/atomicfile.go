@@ -22,7 +22,8 @@ const infix = ".davit-new-"
 // else remains.
 func Write(path string, data []byte) error { return write(path, filled(data), 0o666, keepMode) }
 
-// WriteFunc is Write for bytes that fill writes.
+// WriteFunc is Write for bytes that fill writes. An error of fill is returned as
+// it is.
 func WriteFunc(path string, fill func(w io.Writer) error) error {
 	return write(path, fill, 0o666, keepMode)
 }
@@ -40,41 +41,61 @@ func filled(data []byte) func(io.Writer) error {
 	}
 }
 
-func write(path string, fill func(io.Writer) error, mode os.FileMode, keep func(*os.File, os.FileInfo)) error {
-	if err := replace(path, fill, mode, keep); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-// replace does it; keep gives the new file what it has of the old one.
-func replace(path string, fill func(io.Writer) error, mode os.FileMode, keep func(f *os.File, old os.FileInfo)) (err error) {
+// write writes the file; keep gives the new one what it has of the old one. An
+// error names path, unless it is fill's.
+func write(path string, fill func(io.Writer) error, mode os.FileMode, keep func(f *os.File, old os.FileInfo)) error {
 	f, err := os.OpenFile(prefix(path)+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return naming(path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	if old, err := os.Lstat(path); err == nil && old.Mode().IsRegular() {
 		keep(f, old)
 	}
-	if err := fill(f); err != nil {
-		return errors.Join(err, f.Close())
+	err = fill(writer{f, path})
+	if err == nil {
+		err = naming(path, f.Sync())
 	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
+	if closing := f.Close(); err == nil {
+		err = naming(path, closing)
 	}
-	if err := f.Close(); err != nil {
-		return err
+	if err == nil {
+		err = naming(path, os.Rename(f.Name(), path))
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err != nil {
+		if left := os.Remove(f.Name()); left != nil {
+			err = errors.Join(err, left)
+		}
 		return err
 	}
 	SyncDir(filepath.Dir(path))
 	return nil
+}
+
+// writer is a file under way to path, which its errors name.
+type writer struct {
+	f    *os.File
+	path string
+}
+
+func (w writer) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	return n, naming(w.path, err)
+}
+
+// naming is an error of a file under way, in which path stands in the place of
+// that file's own name. It is nil where err is.
+func naming(path string, err error) error {
+	var ofPath *os.PathError
+	var ofLink *os.LinkError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ofPath):
+		err = ofPath.Err
+	case errors.As(err, &ofLink):
+		err = ofLink.Err
+	}
+	return fmt.Errorf("write %s: %w", path, err)
 }
 
 // keepMode is as good as the file system: some know no permissions.

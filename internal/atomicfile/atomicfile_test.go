@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -67,13 +68,38 @@ func TestWriteFunc(t *testing.T) {
 	if err := WriteFunc(path, func(w io.Writer) error {
 		_, _ = io.WriteString(w, "half")
 		return stop
-	}); !errors.Is(err, stop) {
+	}); err != stop {
 		t.Errorf("the error is %v", err)
 	}
 	if got := content(t, path); got != "content" {
 		t.Errorf("%q is there after an error", got)
 	}
 	alone(t, dir, "a")
+}
+
+// Errors name the file that was asked for, not the one under way.
+func TestErrorNamesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	missing, taken := filepath.Join(dir, "missing", "a"), filepath.Join(dir, "taken")
+	if err := os.Mkdir(taken, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{missing, taken} {
+		err := Write(path, []byte("x"))
+		if err == nil || !strings.HasPrefix(err.Error(), "write "+path+": ") || strings.Contains(err.Error(), infix) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	path := filepath.Join(dir, "a")
+	err := WriteFunc(path, func(w io.Writer) error {
+		_ = w.(writer).f.Close() // so that writing fails
+		_, err := io.WriteString(w, "x")
+		return err
+	})
+	if want := "write " + path + ": file already closed"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	alone(t, dir, "taken")
 }
 
 func TestPermissionsAreKept(t *testing.T) {

@@ -19,7 +19,8 @@ verified: the file stands under its name only when it is whole, and what an
 interrupted run has fetched is used when the same command runs again; on stdout the
 last bytes come only then.
 
-A part, with --range, is not verified: only the whole blob has a digest.`
+A part, with --range, is not verified: only the whole blob has a digest.
+Of a file its path and the digest are printed, of a part which bytes of that blob.`
 
 const blobExample = `  davit blob alpine@sha256:… -o layer.tar.gz
   davit blob alpine@sha256:… | tar tz
@@ -134,7 +135,11 @@ func (o *blobOptions) run(ctx context.Context, s streams) error {
 	case o.display.json:
 		return printJSON(s.out, result)
 	}
-	return printFile(s.out, result.Path, result.Digest)
+	what := result.Digest.String()
+	if result.Range != "" { // which has a digest of its own, that nobody tells
+		what = fmt.Sprintf("bytes %s of %s", result.Range, what)
+	}
+	return printFile(s.out, result.Path, what)
 }
 
 func (o *blobOptions) explainBlob(ctx context.Context, err error, fetching bool) error {

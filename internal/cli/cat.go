@@ -19,7 +19,9 @@ file; they wait in a temporary file meanwhile. Of a layer with a table of conten
 before it is verified.
 
 IMAGE is a name in a registry, or an archive, an image layout or a directory of
-components on disk.`
+components on disk.
+
+` + tocHelp
 
 const catExample = `  davit cat alpine /etc/os-release
   davit cat alpine /bin/busybox -p linux/arm64 -o busybox
@@ -28,7 +30,6 @@ const catExample = `  davit cat alpine /etc/os-release
 type catOptions struct {
 	lookFlags
 	output string
-	noTOC  bool
 	path   string
 }
 
@@ -51,8 +52,7 @@ func newCat(s streams) *cobra.Command {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`FILE` to write (default: stdout)")
 	o.addPlatform(cmd, "this machine's")
-	addNoTOC(cmd, &o.noTOC)
-	o.addMoving(cmd)
+	o.addLayers(cmd)
 	return cmd
 }
 
@@ -78,17 +78,19 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opts.NoTOC = o.noTOC
 	if o.output == "" || o.output == stream {
 		_, err = davit.Cat(ctx, o.targets[0].name, o.path, forReader(s.out), opts)
 		shown.Close()
-		return o.explained(ctx, err)
+		if err != nil {
+			return o.explain(ctx, err)
+		}
+		return nil
 	}
 	found, err := o.save(ctx, opts)
 	shown.Close()
 	switch {
 	case err != nil:
-		return o.explained(ctx, err)
+		return o.explain(ctx, err)
 	case o.display.json:
 		return printJSON(s.out, savedFile{found, o.output})
 	}
@@ -99,13 +101,6 @@ func (o *catOptions) run(ctx context.Context, s streams) error {
 type savedFile struct {
 	davit.File
 	Output string `json:"output"`
-}
-
-func (o *catOptions) explained(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	return o.explain(ctx, err)
 }
 
 // save writes the file under its name when it is whole.

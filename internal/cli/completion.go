@@ -13,7 +13,7 @@ import (
 
 const completionLong = `Print a script that teaches a shell to complete davit's commands, flags and
 images: archives and directories on disk, and behind a name and a colon the tags
-that the registry lists. Where it asks for a credential, the stored ones are used;
+that the registry lists, or the images on disk. Where it asks for a credential, the stored ones are used;
 nobody is asked for a password.
 
 For the shell that is open:
@@ -143,7 +143,8 @@ func completeNames(flags *registryFlags, most int) cobra.CompletionFunc {
 }
 
 // completeImages is completeNames for commands that take images on disk too:
-// of what has no colon behind a name it completes archives and directories.
+// of what has no colon behind a name it completes archives and directories, and
+// behind their names and a colon the images in them.
 func completeImages(flags *registryFlags, most int) cobra.CompletionFunc {
 	names := completeNames(flags, most)
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -153,6 +154,9 @@ func completeImages(flags *registryFlags, most int) cobra.CompletionFunc {
 		paths, descend := completePaths(typed)
 		switch {
 		case len(paths) == 0:
+			if found, stored := completeStored(cmd.Context(), typed); stored {
+				return found, cobra.ShellCompDirectiveNoFileComp
+			}
 			return names(cmd, args, typed)
 		case descend:
 			return paths, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/davit-cli/davit"
+	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/partial"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
@@ -23,8 +24,8 @@ const (
 )
 
 // completeTags are the images of the repository that is typed, for each tag
-// that begins as typed. Whatever goes wrong, there are none: nobody reads an
-// error there.
+// that begins as typed, but for those of referrers. Whatever goes wrong, there
+// are none: nobody reads an error there.
 func completeTags(ctx context.Context, flags *registryFlags, typed string) []string {
 	name, begin, ok := cutTag(typed)
 	if !ok {
@@ -34,7 +35,7 @@ func completeTags(ctx context.Context, flags *registryFlags, typed string) []str
 	defer cancel()
 	var found []string
 	err := listTags(ctx, flags.unasked(), name, func(tag string) bool {
-		if strings.HasPrefix(tag, begin) {
+		if strings.HasPrefix(tag, begin) && !image.IsReferrersTag(tag) {
 			found = append(found, name+":"+tag)
 		}
 		return len(found) < maxTagsShown
@@ -107,6 +108,39 @@ func listTags(ctx context.Context, flags *registryFlags, name string, fn func(ta
 	return err
 }
 
+// completeStored are the images on disk that begin as typed behind their path
+// and a colon. stored says that a path is typed, so that no registry is to be
+// asked. Whatever goes wrong, there are none.
+func completeStored(ctx context.Context, typed string) (found []string, stored bool) {
+	at, err := davit.ParseLocation(typed)
+	if err != nil || at.Path == "" {
+		return nil, false
+	}
+	path := strings.TrimSuffix(typed, at.Image)
+	if !strings.HasSuffix(path, ":") || strings.HasSuffix(at.Path, ":") {
+		return nil, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, tagsPatience)
+	defer cancel()
+	names, err := davit.StoredNames(ctx, at.Path)
+	if err != nil {
+		return nil, true
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, at.Image) && completable(name) && len(found) < maxTagsShown {
+			found = append(found, path+name)
+		}
+	}
+	slices.Sort(found)
+	return found, true
+}
+
+// completable says whether a name may be offered: shown as it is, and run by no
+// shell.
+func completable(name string) bool {
+	return line(name) == name && !strings.ContainsAny(name, shellRuns)
+}
+
 // shellRuns are the characters by which a shell runs what stands in a name. Bash
 // writes what several names begin with as it is, and cobra's script evaluates the
 // line at the next Tab: such a name is for the user to type, with quotes.
@@ -125,7 +159,7 @@ func completePaths(typed string) (paths []string, descend bool) {
 	for _, e := range entries {
 		name := e.Name()
 		hidden := strings.HasPrefix(name, ".") && begin == "" || strings.HasSuffix(name, partial.Suffix)
-		if hidden || !strings.HasPrefix(name, begin) || line(name) != name || strings.ContainsAny(name, shellRuns) {
+		if hidden || !strings.HasPrefix(name, begin) || !completable(name) {
 			continue
 		}
 		info, err := os.Stat(filepath.Join(dir, name)) // also what a link leads to

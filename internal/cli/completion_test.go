@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,6 +59,28 @@ func TestCompleteImagesOnDisk(t *testing.T) {
 	}
 	if got, _ := complete(&cobra.Command{}, []string{"one", "two"}, "a"); got != nil {
 		t.Errorf("a third image is completed: %v", got)
+	}
+}
+
+// A layout may call its images anything: what a shell would run is not offered.
+func TestCompleteStoredOfHostileLayout(t *testing.T) {
+	dir := t.TempDir()
+	digest := strings.Repeat("a", 64)
+	var entries []string
+	for i, name := range []string{"v1", "$(run)", "`run`", "x;run", "new\\nline", "\\u001b[31m", "v 2"} {
+		entries = append(entries, fmt.Sprintf(`{"digest":"sha256:%s%d","size":1,"annotations":{"org.opencontainers.image.ref.name":"%s"}}`, digest[1:], i, name))
+	}
+	for name, content := range map[string]string{
+		"oci-layout": `{"imageLayoutVersion":"1.0.0"}`,
+		"index.json": `{"schemaVersion":2,"manifests":[` + strings.Join(entries, ",") + `]}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, stored := completeStored(t.Context(), dir+":")
+	if diff := cmp.Diff([]string{dir + ":v 2", dir + ":v1"}, got); diff != "" || !stored {
+		t.Error(diff)
 	}
 }
 

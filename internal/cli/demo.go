@@ -4,19 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
-	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/demo"
-	"github.com/davit-cli/davit/internal/memregistry"
 	"github.com/davit-cli/davit/internal/ui"
 	"github.com/davit-cli/davit/registry"
+	"github.com/davit-cli/davit/serve"
 	"github.com/davit-cli/davit/transfer"
 	"github.com/davit-cli/davit/verify"
 )
@@ -87,7 +84,7 @@ func (o *demoOptions) validate() error {
 }
 
 func (o *demoOptions) run(ctx context.Context, s streams) error {
-	host, stop, err := serveDemo()
+	host, stop, err := serveDemo(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,24 +138,27 @@ func (o *demoOptions) run(ctx context.Context, s streams) error {
 }
 
 // serveDemo serves the demo's image on a free port of loopback until stop is called.
-func serveDemo() (host string, stop func(), err error) {
+func serveDemo(ctx context.Context) (host string, stop func(), err error) {
 	content, err := demo.Build()
 	if err != nil {
 		return "", nil, fmt.Errorf("build the demo image: %w", err)
 	}
-	images := memregistry.New()
-	content.AddTo(images)
+	handler, err := serve.New(ctx, []serve.From{{Store: content.Store(), Path: "the demo"}}, serve.Options{})
+	if err != nil {
+		return "", nil, err
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, fmt.Errorf("serve the demo image: %w", err)
 	}
-	server := &http.Server{
-		Handler:           images,
-		ReadHeaderTimeout: time.Minute,
-		ErrorLog:          log.New(io.Discard, "", 0),
-	}
-	go func() { _ = server.Serve(listener) }() // ends with ErrServerClosed
-	return listener.Addr().String(), func() { _ = server.Close() }, nil
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// Where it fails the pull does, which tells more; at the end it may cut.
+		_ = handler.Serve(serving, listener, serve.ListenOptions{Grace: -1})
+	}()
+	return listener.Addr().String(), func() { end(); <-ended }, nil
 }
 
 // printDemoSteps tells what to do with the archive.

@@ -20,7 +20,9 @@ changed or removed. Times of files do not count.
 A and B are names in registries, or archives, image layouts or directories of
 components on disk. Layers are read only where they are not the same, to compare
 files: --no-files reads none. Of a layer with a table of contents (eStargz,
-zstd:chunked) only that is read.`
+zstd:chunked) only that is read.
+
+` + tocHelp
 
 const diffExample = `  davit diff alpine:3.20 alpine:3.21
   davit diff ./app-old.tar registry.lan:5000/app:new
@@ -29,7 +31,6 @@ const diffExample = `  davit diff alpine:3.20 alpine:3.21
 type diffOptions struct {
 	lookFlags
 	noFiles bool
-	noTOC   bool
 }
 
 func newDiff(s streams) *cobra.Command {
@@ -51,8 +52,7 @@ func newDiff(s streams) *cobra.Command {
 	cmd.Flags().SortFlags = false
 	o.addPlatform(cmd, "this machine's")
 	cmd.Flags().BoolVar(&o.noFiles, "no-files", false, "compare no files, so that no layer is read")
-	addNoTOC(cmd, &o.noTOC)
-	o.addMoving(cmd)
+	o.addLayers(cmd)
 	return cmd
 }
 
@@ -61,7 +61,6 @@ func (o *diffOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opts.NoTOC = o.noTOC
 	found, err := davit.Diff(ctx, o.targets[0].name, o.targets[1].name, davit.DiffOptions{LookOptions: opts, NoFiles: o.noFiles})
 	shown.Close()
 	switch {
@@ -126,13 +125,21 @@ func (p *differenceWriter) config(changes []davit.ConfigChange) {
 	for _, c := range changes {
 		switch {
 		case c.A == "":
-			p.print("  + %s: %s\n", line(c.Field), line(c.B))
+			p.print("  + %s\n", fieldText(c.Field, c.B))
 		case c.B == "":
-			p.print("  - %s: %s\n", line(c.Field), line(c.A))
+			p.print("  - %s\n", fieldText(c.Field, c.A))
 		default:
 			p.print("  ~ %s: %s -> %s\n", line(c.Field), line(c.A), line(c.B))
 		}
 	}
+}
+
+// fieldText is a part of the config with its value, where it has one.
+func fieldText(field, value string) string {
+	if strings.HasPrefix(field, "port ") || strings.HasPrefix(field, "volume ") {
+		return line(field)
+	}
+	return line(field) + ": " + line(value)
 }
 
 func (p *differenceWriter) files(changes []davit.FileChange) {

@@ -47,13 +47,13 @@ func runDigest(ctx context.Context, s streams, o *lookFlags) error {
 		return err
 	}
 	defer shown.Close()
-	d, reference, err := davit.Digest(ctx, o.targets[0].name, opts)
+	d, err := davit.Digest(ctx, o.targets[0].name, opts)
 	if err != nil {
 		return o.explain(ctx, err)
 	}
 	shown.Close()
 	if o.display.json {
-		return printJSON(s.out, digestResult{reference, d.Digest.String(), d.MediaType, d.Size})
+		return printJSON(s.out, digestResult{d.Reference, d.Digest.String(), d.MediaType, d.Size})
 	}
 	return printLine(s.out, "%s", d.Digest)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -51,13 +52,17 @@ func (e failure) Error() string { return e.err.Error() }
 func (e failure) Unwrap() error { return e.err }
 
 // report tells err in one line, with a hint where there is one, and returns
-// the exit code.
+// the exit code. Of a reader that has gone only the exit code tells, but where
+// work is given up for it.
 func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int {
 	code := exitCode(ctx, err)
 	var f failure
 	errors.As(err, &f)
 	if progress := cmd.Flags().Lookup("progress"); progress != nil && progress.Value.String() == "json" {
 		_ = printJSON(w, errorEvent{Event: "error", Text: message(ctx, err), Hint: line(f.hint), Code: code})
+		return code
+	}
+	if by := interruption(ctx, err); by != nil && by.Signal == syscall.SIGPIPE && !works[cmd.Name()] {
 		return code
 	}
 	_, _ = fmt.Fprintf(w, "davit: %s\n", message(ctx, err))
@@ -73,6 +78,9 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 	}
 	return code
 }
+
+// works are the commands that do more than look.
+var works = map[string]bool{"pull": true, "blob": true, "doctor": true, "demo": true}
 
 // errorEvent is the last line of --progress=json where a command fails.
 type errorEvent struct {

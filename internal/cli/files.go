@@ -19,8 +19,14 @@ IMAGE is a name in a registry, or an archive, an image layout or a directory of
 components on disk. Directories end with a slash. Where PATH is a link to a
 directory, it is followed, as that of /bin to /usr/bin.
 
-A table of contents is what the image's manifest vouches for; a tool that unpacks
-the layer reads the layer itself. --no-toc does as that tool does.`
+Names are printed in one line each, without the control characters that may be in
+them; --json has them exactly.
+
+` + tocHelp
+
+// tocHelp is what a table of contents is worth.
+const tocHelp = `A table of contents is its author's word, for which the image's manifest vouches; a
+tool that unpacks the layer reads the layer itself. --no-toc does as that tool does.`
 
 const filesExample = `  davit files alpine
   davit files alpine /etc
@@ -29,9 +35,8 @@ const filesExample = `  davit files alpine
 
 type filesOptions struct {
 	lookFlags
-	long  bool
-	noTOC bool
-	path  string
+	long bool
+	path string
 }
 
 func newFiles(s streams) *cobra.Command {
@@ -56,13 +61,8 @@ func newFiles(s streams) *cobra.Command {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolVarP(&o.long, "long", "l", false, "show modes, owners, sizes, times, and where links lead")
 	o.addPlatform(cmd, "this machine's")
-	addNoTOC(cmd, &o.noTOC)
-	o.addMoving(cmd)
+	o.addLayers(cmd)
 	return cmd
-}
-
-func addNoTOC(cmd *cobra.Command, noTOC *bool) {
-	cmd.Flags().BoolVar(noTOC, "no-toc", false, "read layers whole, also those that have a table of contents")
 }
 
 func (o *filesOptions) run(ctx context.Context, s streams) error {
@@ -70,7 +70,6 @@ func (o *filesOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	opts.NoTOC = o.noTOC
 	files, err := davit.ListFiles(ctx, o.targets[0].name, o.path, opts)
 	shown.Close()
 	if err != nil {

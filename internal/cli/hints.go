@@ -118,6 +118,8 @@ func hintContent(err error, c circumstances) string {
 		return "--no-foreign writes the image without the layers that have URLs"
 	case errors.Is(err, image.ErrNotFound) && (c.fetching || errors.As(err, &refused) && strings.HasPrefix(refused.Step, "get blob")):
 		return "the registry lacks a part of the image: tell who runs it, or push the image again"
+	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound && strings.HasPrefix(refused.Step, "list tags"):
+		return "check the name; some registries answer so too where a login is needed"
 	case errors.Is(err, image.ErrNotFound) && errors.As(err, &refused) && refused.Status == http.StatusNotFound:
 		return "check the name and the tag; some registries answer so too where a login is needed"
 	}

@@ -17,6 +17,7 @@ import (
 // it parses its arguments, opens, and ends with explain where there is an error.
 type lookFlags struct {
 	platform string
+	noTOC    bool
 	registry registryFlags
 	transfer transferFlags
 	display  displayFlags
@@ -52,6 +53,12 @@ func (f *lookFlags) addMoving(cmd *cobra.Command) {
 	f.transfer.add(cmd.Flags())
 	f.display.add(cmd)
 	f.given = cmd.Flags().Changed
+}
+
+// addLayers is addMoving for what reads the files in layers.
+func (f *lookFlags) addLayers(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.noTOC, "no-toc", false, "read layers whole, also those that have a table of contents")
+	f.addMoving(cmd)
 }
 
 // addPlatform adds -p, and says what is taken without it.
@@ -162,7 +169,7 @@ func (f *lookFlags) references() []ref.Reference {
 // only a user was given, and looks for credentials only where there is a
 // registry.
 func (f *lookFlags) open(ctx context.Context, s streams) (davit.LookOptions, display, error) {
-	opts := davit.LookOptions{Platform: f.platform}
+	opts := davit.LookOptions{Platform: f.platform, NoTOC: f.noTOC}
 	if references := f.references(); len(references) > 0 {
 		var err error
 		if opts.Registry, err = f.registry.options(ctx, s, references); err != nil {

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -24,11 +25,30 @@ type streams struct {
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot(streams{in: stdin, out: stdout, err: stderr})
 	root.SetArgs(args)
+	help := &helpWriter{out: toReader{stdout}}
+	root.SetOut(help)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && help.err != nil {
+		cmd, err = root, fmt.Errorf("print the help: %w", help.err)
+	}
 	if err == nil {
 		return exitDone
 	}
 	return report(ctx, stderr, cmd, err)
+}
+
+// helpWriter prints what the parser of the command line prints by itself, help
+// and the like, and keeps the first error, which the parser drops.
+type helpWriter struct {
+	out io.Writer
+	err error
+}
+
+func (w *helpWriter) Write(b []byte) (int, error) {
+	if w.err == nil {
+		_, w.err = w.out.Write(b)
+	}
+	return len(b), nil
 }
 
 const rootLong = `davit takes container images out of registries without Docker and writes
@@ -68,7 +88,7 @@ func newRoot(s streams) *cobra.Command {
 	root.AddCommand(
 		newPull(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
-		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s),
+		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s), newServe(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
 		newDemo(s), newCompletion(s), newMan(), newVersion(s),
 	)

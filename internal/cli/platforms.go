@@ -107,7 +107,7 @@ func printPlatforms(w io.Writer, platforms []davit.PlatformResult, asJSON bool) 
 		if p.Size > 0 {
 			size = ui.Size(p.Size)
 		}
-		row := []string{image.QuotePlatform(p.Platform), p.OS, p.Architecture, p.Variant, p.OSVersion, p.Digest, size}
+		row := []string{image.QuotePlatform(p.Platform), p.OS, p.Architecture, p.Variant, p.OSVersion, p.Digest.String(), size}
 		for i := range row {
 			row[i] = cell(row[i])
 		}

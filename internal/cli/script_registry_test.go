@@ -36,19 +36,22 @@ const registryUsage = `usage:
 	registry ca NAME FILE                write the CA of its certificate
 	registry client NAME CERT KEY        write a client certificate that it takes
 	registry await NAME WHAT=N           wait until so much has happened: served=BYTES,
-	                                     stalls=N, cuts=N, requests=N
+	                                     uploaded=BYTES, stalls=N, cuts=N, requests=N
 	registry served NAME [max PERCENT IMAGE [plus BYTES] | none]
 	                                     the bytes of blobs served, which may be that much at most
+	registry uploaded NAME [max PERCENT IMAGE [plus BYTES] | none]
+	                                     the same of those that were uploaded
+	registry uploads NAME                print how many uploads are neither complete nor given up
 	registry requests NAME               print a line for each: METHOD PATH STATUS AUTH
 	registry forget NAME                 forget what was served and asked
 faults:
-	auth=bearer|basic [user=U] [password=P] [identity=TOKEN] [anonymous] [deny] [realm]
+	auth=bearer|basic [user=U] [password=P] [identity=TOKEN] [anonymous] [deny] [no-push] [realm]
 	                                     realm: tokens come from another port
 	redirect                             blobs come from another port
 	cut=BYTES[/TIMES]                    each connection ends after so many bytes of bodies
 	stall=BYTES[/TIMES] [of=layer0]      bodies stop after so many bytes
-	busy=STATUS[/TIMES] [retry-after=1s] [on=manifests|blobs]
-	answer=STATUS[/TIMES] [on=manifests|blobs|tags|heads|referrers|catalog] [body=FILE] [after=N]
+	busy=STATUS[/TIMES] [retry-after=1s] [on=manifests|blobs|uploads|pieces]
+	answer=STATUS[/TIMES] [on=manifests|blobs|tags|heads|referrers|catalog|uploads|pieces] [body=FILE] [after=N]
 	                                     … but not to the first N requests
 	hang                                 requests for manifests get no answer
 	ranges=ignored|400|416|strict|wrong|shifted|unlabelled
@@ -59,6 +62,15 @@ faults:
 	max-page-size=N                      who asks for larger pages of tags or repositories gets 400
 	clock=-1h                            the server's clock is wrong
 	pulls-left=N                         of 100 in six hours, as Docker Hub tells it
+	writable [location=absolute|relative|bare|elsewhere] [no-mount] [no-subject]
+	                                     it takes pushes
+	writable upload-cut=BYTES[/TIMES]    connections end within bodies, of which it keeps what came
+	writable lose=TIMES                  pieces are taken, and the connection ends without an answer
+	writable max-body=BYTES, max-piece=BYTES, min-piece=BYTES
+	                                     larger bodies get 413, larger pieces 416, smaller ones 400
+	writable no-pieces, no-status, forgets, stale-range
+	writable revoke=BYTES                tokens end after so many
+	writable told=DIGEST                 it tells of another digest than the pushed one
 	corrupt=layer0|config|manifest|index:flip|short|long   of the image pushed last`
 
 func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -91,6 +103,10 @@ func registryCommand(ts *testscript.TestScript, neg bool, args []string) {
 		await(ts, r, args)
 	case "served":
 		served(ts, s, r, args)
+	case "uploaded":
+		uploaded(ts, s, r, args)
+	case "uploads":
+		_, _ = fmt.Fprintln(ts.Stdout(), r.Content.OpenUploads())
 	case "requests":
 		for _, q := range r.Requests() {
 			_, _ = fmt.Fprintln(ts.Stdout(), strings.TrimSpace(fmt.Sprintf("%s %s %d %s", q.Method, q.Path, q.Status, q.Auth)))
@@ -143,16 +159,21 @@ func faults(ts *testscript.TestScript, s *state, r *testRegistry, rest map[strin
 		if _, deny := take(rest, "deny"); deny {
 			o.Auth.Access = func(string, string) bool { return false }
 		}
+		if _, ok := take(rest, "no-push"); ok {
+			o.Auth.Push = func(string, string) bool { return false }
+		}
 	}
 	var on registrytest.Match
 	if v, ok := take(rest, "on"); ok {
 		on = map[string]registrytest.Match{
 			"manifests": registrytest.Manifests, "blobs": registrytest.Blobs, "tags": registrytest.Tags,
-			"heads": registrytest.Heads, "referrers": registrytest.Referrers, "catalog": registrytest.Catalog}[v]
+			"heads": registrytest.Heads, "referrers": registrytest.Referrers, "catalog": registrytest.Catalog,
+			"uploads": registrytest.UploadRequests, "pieces": registrytest.Pieces}[v]
 		if on == nil {
-			ts.Fatalf("on=%s: want manifests, blobs, tags, heads, referrers or catalog", v)
+			ts.Fatalf("on=%s: want manifests, blobs, tags, heads, referrers, catalog, uploads or pieces", v)
 		}
 	}
+	o.Uploads = uploadFaults(ts, rest)
 	if _, ok := take(rest, "redirect"); ok {
 		o.Redirect = &registrytest.Redirect{}
 	}
@@ -285,6 +306,8 @@ func await(ts *testscript.TestScript, r *testRegistry, args []string) {
 			switch what {
 			case "served":
 				return stats.BlobBytes >= n
+			case "uploaded":
+				return stats.Uploaded >= n
 			case "stalls":
 				return int64(stats.Stalls) >= n
 			case "cuts":
@@ -303,29 +326,7 @@ func await(ts *testscript.TestScript, r *testRegistry, args []string) {
 func served(ts *testscript.TestScript, s *state, r *testRegistry, args []string) {
 	got := r.BlobBytes()
 	_, _ = fmt.Fprintln(ts.Stdout(), got)
-	switch {
-	case len(args) == 0:
-	case len(args) == 1 && args[0] == "none":
-		if got != 0 {
-			ts.Fatalf("%d bytes of blobs were served, want none", got)
-		}
-	case len(args) == 3 && args[0] == "max", len(args) == 5 && args[0] == "max" && args[3] == "plus":
-		percent, err := strconv.ParseInt(strings.TrimSuffix(args[1], "%"), 10, 64)
-		ts.Check(err)
-		whole, ok := s.images[args[2]]
-		if !ok {
-			ts.Fatalf("no image %q was pushed", args[2])
-		}
-		most := whole * percent / 100
-		if len(args) == 5 {
-			most += size(ts, args[4])
-		}
-		if got > most {
-			ts.Fatalf("%d bytes of blobs were served, want at most %d: %s", got, most, strings.Join(args[1:], " "))
-		}
-	default:
-		ts.Fatalf(registryUsage)
-	}
+	atMost(ts, s, got, "served", args)
 }
 
 func size(ts *testscript.TestScript, s string) int64 {

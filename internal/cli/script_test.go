@@ -33,6 +33,7 @@ import (
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
 //	waitfile FILE               wait until a file is there
+//	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
 //
 // Variables: $REGISTRY is the host of the registry that was started last, $ARCH
 // this machine's architecture, $PLATFORM linux on it as --platform takes it.
@@ -64,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"exitcode":     exitcode,
 			"waitfile":     waitfile,
 			"basicauth":    basicauth,
+			"serving":      serving,
 		},
 	})
 }

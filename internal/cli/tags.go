@@ -91,7 +91,9 @@ func (o *tagsOptions) run(ctx context.Context, s streams) error {
 	collect := o.sort != "" || o.latest
 	newest := image.Newest{PreReleases: o.pre}
 	var all []string
-	err = davit.Tags(ctx, o.targets[0].name, opts, o.list.pages(!collect, func(page []string) error {
+	listed, matched := 0, 0
+	chosen := o.list.pages(!collect, func(page []string) error {
+		matched += len(page)
 		switch {
 		case o.latest:
 			newest.Add(page...)
@@ -101,14 +103,23 @@ func (o *tagsOptions) run(ctx context.Context, s streams) error {
 			return o.print(s, page)
 		}
 		return nil
-	}))
+	})
+	err = davit.Tags(ctx, o.targets[0].name, opts, func(page []string) error {
+		listed += len(page)
+		return chosen(page)
+	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return o.explain(ctx, err)
 	}
 	if o.latest {
 		tag, err := newest.Tag()
-		if err != nil {
+		switch {
+		case err != nil && matched > 0:
 			return o.explainLatest(err)
+		case err != nil && listed > 0:
+			return fmt.Errorf("%s: choose tag: %w: no tag matches %q", o.targets[0].name, image.ErrNotFound, o.list.match)
+		case err != nil:
+			return fmt.Errorf("%s: %w", o.targets[0].name, err)
 		}
 		return o.print(s, []string{tag})
 	}

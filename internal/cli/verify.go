@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,9 +59,6 @@ func (o *verifyOptions) validate(args []string) error {
 		return usagef("verify takes one file or directory, such as: davit verify alpine_latest.tar")
 	}
 	o.path = args[0]
-	if _, err := os.Stat(o.path); os.IsNotExist(err) {
-		return fmt.Errorf("verify %s: %w: there is no such file or directory", o.path, image.ErrNotFound)
-	}
 	return o.display.validate()
 }
 

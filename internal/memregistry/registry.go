@@ -1,9 +1,8 @@
 // Package memregistry is a registry in memory: the pull side of the OCI
 // distribution specification (manifests, blobs with ranges, tags, referrers) and
 // the catalog of Docker's API as an http.Handler, and where it is told to accept
-// pushes (AcceptPushes) uploads, mounts and manifests too. `davit demo` serves its
-// image from one, and the tests' registry (internal/registrytest) is one with
-// faults around it.
+// pushes (AcceptPushes) uploads, mounts and manifests too. The tests' registry
+// (internal/registrytest) is one with faults around it.
 package memregistry
 
 import (

@@ -1,0 +1,209 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// CosignTags are the tags under which cosign keeps what it makes for an image
+// where it does not use referrers: ReferrersTag with a suffix. Their artifact
+// types are those that it gives the same things as referrers.
+var CosignTags = [...]struct{ Suffix, ArtifactType string }{
+	{".sig", "application/vnd.dev.cosign.artifact.sig.v1+json"},
+	{".att", "application/vnd.dev.cosign.artifact.att.v1+json"},
+	{".sbom", "application/vnd.dev.cosign.artifact.sbom.v1+json"},
+}
+
+// referrersTagDigits is how much of a digest a referrers tag has.
+const referrersTagDigits = 64
+
+// ReferrersTag is the tag of the index of referrers where no list of them is to
+// be had (OCI distribution-spec, "Referrers Tag Schema"): the algorithm, and 64
+// characters of the digest, which is one that CheckDigest takes.
+func ReferrersTag(subject digest.Digest) string {
+	return subject.Algorithm().String() + "-" + subject.Encoded()[:referrersTagDigits]
+}
+
+// IsReferrersTag says whether a tag is written as one that keeps what refers to
+// an image: the referrers tag of a digest, also where that is not cut, or one of
+// cosign's.
+func IsReferrersTag(tag string) bool {
+	for _, c := range CosignTags {
+		if of, ok := strings.CutSuffix(tag, c.Suffix); ok {
+			tag = of
+			break
+		}
+	}
+	algorithm, digits, ok := strings.Cut(tag, "-")
+	if !ok {
+		return false
+	}
+	if CheckDigest(digest.Digest(algorithm+":"+digits)) == nil {
+		return true
+	}
+	// The first half of a sha512, twice, is written as one.
+	return len(digits) == referrersTagDigits && CheckDigest(digest.Digest(algorithm+":"+digits+digits)) == nil
+}
+
+// WithoutReferrers are the images whose tag is no referrers tag; all of them
+// where each is one.
+func WithoutReferrers(images []Stored) []Stored {
+	isReferrers := func(s Stored) bool { return IsReferrersTag(s.Tag()) }
+	if others := slices.DeleteFunc(slices.Clone(images), isReferrers); len(others) > 0 {
+		return others
+	}
+	return images
+}
+
+// maxStoredBytes is of all manifests that are read to find an image's referrers.
+const maxStoredBytes = 64 << 20
+
+// StoredReferrers lists what refers to a manifest or index among the images of a
+// Store, which source reads: what the index under the referrers tag names, then
+// the images whose subject it is (OCI image-spec, manifest.md, "subject"), then
+// what cosign keeps under tags. Each is there once. None is no error.
+//
+// A descriptor whose digest or size is none is left out, and so is an image that
+// cannot be read. The error wraps ErrVerification where the index is malformed,
+// or where more than MaxDescriptors images or 64 MiB would have to be read.
+func StoredReferrers(ctx context.Context, source Source, images []Stored, subject digest.Digest) ([]Descriptor, error) {
+	s := storedSearch{source: source, images: images, subject: subject, left: maxStoredBytes, seen: map[digest.Digest]bool{subject: true}}
+	err := CheckDigest(subject)
+	for _, find := range []func(context.Context) error{s.byTag, s.bySubject, s.byCosign} {
+		if err == nil {
+			err = find(ctx)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
+	}
+	return s.found, nil
+}
+
+// storedSearch is one search for the referrers of a subject.
+type storedSearch struct {
+	source  Source
+	images  []Stored
+	subject digest.Digest
+	left    int64                  // bytes that may be read
+	seen    map[digest.Digest]bool // what was found, and the subject
+	found   []Descriptor
+}
+
+// byTag reads the index that stands under the referrers tag.
+func (s *storedSearch) byTag(ctx context.Context) error {
+	tag := ReferrersTag(s.subject)
+	for _, img := range s.images {
+		if img.Tag() != tag || img.Digest == s.subject {
+			continue
+		}
+		c, err := s.read(ctx, img)
+		if errors.Is(err, ErrNotFound) || err == nil && !IsIndex(c.MediaType) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var index ocispec.Index
+		if json.Unmarshal(c.Bytes, &index) != nil {
+			return fmt.Errorf("%w: the index under the tag %s is malformed", ErrVerification, tag)
+		}
+		for _, d := range index.Manifests {
+			if err := s.add(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bySubject reads the images, to find those that name the subject.
+func (s *storedSearch) bySubject(ctx context.Context) error {
+	met := map[digest.Digest]bool{s.subject: true}
+	for _, img := range s.images {
+		vague := isVague(img.MediaType)
+		if met[img.Digest] || img.Made || img.Size > MaxManifestSize || !vague && !IsIndex(img.MediaType) && !IsManifest(img.MediaType) {
+			continue
+		}
+		if len(met) > MaxDescriptors {
+			return fmt.Errorf("%w: there are more than %d images", ErrVerification, MaxDescriptors)
+		}
+		met[img.Digest] = true
+		c, err := s.read(ctx, img)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, errStoredBytes):
+			return err
+		case err != nil:
+			continue // it may be no referrer at all
+		}
+		if d, ok := referrerOf(c, s.subject); ok {
+			if err := s.add(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// referrerOf describes a manifest or index as lists of referrers do, if its
+// subject is that.
+func referrerOf(c Content, subject digest.Digest) (Descriptor, bool) {
+	d := Descriptor{MediaType: c.MediaType, Digest: c.Digest, Size: int64(len(c.Bytes))}
+	if IsIndex(c.MediaType) {
+		index, err := ParseIndex(c)
+		d.ArtifactType, d.Annotations = index.ArtifactType, index.Annotations
+		return d, err == nil && index.Subject != nil && index.Subject.Digest == subject
+	}
+	manifest, err := ParseManifest(c)
+	d.ArtifactType, d.Annotations = cmp.Or(manifest.ArtifactType, manifest.Config.MediaType), manifest.Annotations
+	return d, err == nil && manifest.Subject != nil && manifest.Subject.Digest == subject
+}
+
+// byCosign takes what stands under cosign's tags.
+func (s *storedSearch) byCosign(context.Context) error {
+	for _, c := range CosignTags {
+		for _, img := range s.images {
+			if img.Tag() != ReferrersTag(s.subject)+c.Suffix {
+				continue
+			}
+			if err := s.add(Descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: img.Size, ArtifactType: c.ArtifactType}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// errStoredBytes: too much would have to be read.
+var errStoredBytes = fmt.Errorf("%w: the manifests have more than %d bytes together", ErrVerification, maxStoredBytes)
+
+// read reads an image's manifest or index.
+func (s *storedSearch) read(ctx context.Context, img Stored) (Content, error) {
+	if s.left -= max(0, img.Size); s.left < 0 {
+		return Content{}, errStoredBytes
+	}
+	return s.source.Manifest(ctx, img.Digest.String())
+}
+
+// add adds what was not found before.
+func (s *storedSearch) add(d Descriptor) error {
+	if CheckDigest(d.Digest) != nil || d.Size < 0 || d.Size > MaxImageSize || s.seen[d.Digest] {
+		return nil
+	}
+	if len(s.found) == MaxDescriptors {
+		return fmt.Errorf("%w: there are more than %d", ErrVerification, MaxDescriptors)
+	}
+	s.seen[d.Digest] = true
+	s.found = append(s.found, Descriptor{
+		MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType, Annotations: d.Annotations,
+	})
+	return nil
+}

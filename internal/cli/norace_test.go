@@ -1,0 +1,6 @@
+//go:build !race
+
+package cli_test
+
+// raceEnabled says that programs take several times their memory.
+const raceEnabled = false
