@@ -256,7 +256,7 @@ func TestRelayStuckSinks(t *testing.T) {
 func TestRelayMemory(t *testing.T) {
 	for _, lanes := range []int{1, 6, 16} {
 		onTestClock(t, fmt.Sprintf("%d lanes", lanes), func(t *testing.T) {
-			blobs := [][]byte{randomBlob(0, 1000)}
+			blobs := [][]byte{randomBlob(0, 1000), randomBlob(100, 60<<20)}
 			for i := range 16 {
 				blobs = append(blobs, randomBlob(uint64(i), 6<<20+i))
 			}
