@@ -198,8 +198,8 @@ func TestRelayMemoryOfTheLast(t *testing.T) {
 			}
 			for _, want := range []int64{relayWindow / 6, relayWindow} {
 				synctest.Wait()
-				if s.served > want || s.served < want-minChunk {
-					t.Errorf("%d bytes were fetched ahead, want %d", s.served, want)
+				if served := s.sent(); served > want || served < want-minChunk {
+					t.Errorf("%d bytes were fetched ahead, want %d", served, want)
 				}
 				time.Sleep(time.Hour) // the others end
 			}
