@@ -89,8 +89,8 @@ func TestRelayReadOfNothing(t *testing.T) {
 				t.Errorf("Read: %d, %v", n, err)
 			}
 			synctest.Wait()
-			if s.served != int64(len(blob)) {
-				t.Errorf("%d bytes were fetched, want all", s.served)
+			if served := s.sent(); served != int64(len(blob)) {
+				t.Errorf("%d bytes were fetched, want all", served)
 			}
 			_, err := io.Copy(io.Discard, r)
 			return err

@@ -198,8 +198,8 @@ func TestRelayMemoryOfTheLast(t *testing.T) {
 			}
 			for _, want := range []int64{relayWindow / 6, relayWindow} {
 				synctest.Wait()
-				if s.served > want || s.served < want-minChunk {
-					t.Errorf("%d bytes were fetched ahead, want %d", s.served, want)
+				if served := s.sent(); served > want || served < want-minChunk {
+					t.Errorf("%d bytes were fetched ahead, want %d", served, want)
 				}
 				time.Sleep(time.Hour) // the others end
 			}
@@ -256,7 +256,7 @@ func TestRelayStuckSinks(t *testing.T) {
 func TestRelayMemory(t *testing.T) {
 	for _, lanes := range []int{1, 6, 16} {
 		onTestClock(t, fmt.Sprintf("%d lanes", lanes), func(t *testing.T) {
-			blobs := [][]byte{randomBlob(0, 1000)}
+			blobs := [][]byte{randomBlob(0, 1000), randomBlob(100, 60<<20)}
 			for i := range 16 {
 				blobs = append(blobs, randomBlob(uint64(i), 6<<20+i))
 			}
