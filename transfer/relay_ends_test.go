@@ -136,6 +136,9 @@ func TestRelayFails(t *testing.T) {
 			var ends []error
 			_, err := Relay(t.Context(), items, Options{}, 3, func(i int, r io.Reader) error {
 				err := test.sink
+				if i == 1 {
+					synctest.Wait() // so that the other two have begun
+				}
 				if i != 1 || err == nil {
 					_, err = io.Copy(io.Discard, r)
 				}
