@@ -68,8 +68,8 @@ func (s *chaosSource) OpenRange(ctx context.Context, blob image.Descriptor, off,
 func TestChaos(t *testing.T) {
 	blobs := [][]byte{randomBlob(1, 7<<20), randomBlob(2, 3<<20+5), randomBlob(3, 900_000), randomBlob(4, 17), nil}
 	for seed := range uint64(12) {
-		for _, inOrder := range []bool{false, true} {
-			t.Run(fmt.Sprintf("seed %d, in order %v", seed, inOrder), func(t *testing.T) {
+		for _, way := range []string{"fetch", "stream", "relay"} {
+			t.Run(fmt.Sprintf("seed %d, %s", seed, way), func(t *testing.T) {
 				t.Parallel()
 				s := newChaosSource(seed, newFakeSource(blobs...))
 				items, places := itemsFor(t, s.fakeSource, blobs...)
@@ -79,13 +79,16 @@ func TestChaos(t *testing.T) {
 				opts := Options{Backoff: time.Millisecond, Stall: 20 * time.Millisecond, Retries: 50}
 				var got [][]byte
 				var err error
-				if inOrder {
+				switch way {
+				case "relay":
+					got, _, err = relayAll(t.Context(), items, opts, 3)
+				case "stream":
 					_, err = Stream(t.Context(), items, opts, func(_ int, r io.Reader) error {
 						b, err := io.ReadAll(r)
 						got = append(got, b)
 						return err
 					})
-				} else {
+				default:
 					_, err = Fetch(t.Context(), items, opts)
 					for _, p := range places {
 						got = append(got, p.data)

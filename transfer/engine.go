@@ -27,12 +27,15 @@ type engine struct {
 	left   int        // blobs neither verified nor given up
 	active map[*claim]struct{}
 	// parked are the active claims that use no connection: those that wait for
-	// the stream's reader and, where there are other sources to ask meanwhile,
-	// those between two tries.
+	// a reader and, where there are other sources to ask meanwhile, those
+	// between two tries.
 	parked int
-	// limit is the position of the stream up to which bytes may be fetched;
-	// without a stream it lies beyond every blob.
-	limit int64
+	// window is the memory, in bytes, for what is fetched ahead of readers; 0:
+	// the items have places.
+	window int64
+	// ahead is how far ahead of its reader a blob may be fetched.
+	ahead int64
+	relay relay
 	// target is how many connections may be at work now.
 	target    int
 	lost      map[int]bool // images that will not be whole
@@ -56,8 +59,8 @@ type blob struct {
 	number   int       // among the items
 	origin   *source   // Item.Source
 	mirrors  []*source // Item.Mirrors
-	start    int64     // position in the stream
 	todo     []image.Extent
+	limit    int64 // up to where it may be fetched; noLimit without a reader
 	written  extents
 	resumed  int64 // bytes of an earlier run, until they proved right
 	got      int64 // new bytes, ever growing: what progress is measured by
@@ -76,9 +79,16 @@ type blob struct {
 	shares  []*share         // who gave what stands in the place
 	again   bool             // other bytes, of a wrong digest, stand where it is written
 	sole    *source          // who alone is asked, to find out who was wrong; nil for anybody
-	read    bool             // a stream's reader has had bytes of it
+	read    bool             // a reader has had bytes of it
 	sample  sample           // of what the origin says
 	accused []*source        // whose bytes were not the origin's
+
+	// Of a blob with a reader:
+	memory memoryPlace // Item.Place
+	pos    int64       // of the reader
+	held   int64       // how many of the last bytes wait for the digest
+	opened bool        // it may be fetched
+	closed bool        // its sink has returned
 }
 
 // claim is a run of bytes that one connection is fetching.
@@ -90,7 +100,7 @@ type claim struct {
 	bytes    int64 // fetched so far
 	started  time.Time
 	base     int64 // bytes at started
-	waiting  bool  // between two tries, or for the stream's reader
+	waiting  bool  // between two tries, or for the blob's reader
 	taken    bool  // all of it was taken over from a slower connection
 	over     bool  // nothing more of it may be written
 	flow     flow
@@ -105,8 +115,8 @@ func (c *claim) rate(now time.Time) float64 {
 
 const noLimit = math.MaxInt64
 
-// inOrder tells whether a reader takes the blobs in order.
-func (e *engine) inOrder() bool { return e.limit != noLimit }
+// inOrder tells whether one reader takes all blobs, one after the other.
+func (e *engine) inOrder() bool { return e.window > 0 && e.relay.lanes == 0 }
 
 func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -117,14 +127,13 @@ func newEngine(ctx context.Context, items []Item, opts Options) *engine {
 		catchUp: newCatchUp(),
 		active:  map[*claim]struct{}{},
 		lost:    map[int]bool{},
-		limit:   noLimit,
 		left:    len(items),
 	}
 	e.wake = sync.NewCond(&e.mu)
 	e.target = min(e.opts.Jobs, firstTarget)
 	e.limiter = newLimiter(e.opts.LimitRate)
 	for i, item := range items {
-		b := &blob{Item: item, number: i}
+		b := &blob{Item: item, number: i, limit: noLimit}
 		e.introduce(b)
 		if item.Place != nil {
 			b.written = newExtents(item.Place.Written(), item.Blob.Size)
@@ -147,7 +156,7 @@ func newLimiter(r int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(r), int(min(max(r/8, 1), bufferSize)))
 }
 
-// largestFirst is the order without a stream: the tail is short when what
+// largestFirst is the order without readers: the tail is short when what
 // comes last is small.
 func (e *engine) largestFirst() {
 	slices.SortStableFunc(e.blobs, func(a, b *blob) int {
@@ -156,14 +165,12 @@ func (e *engine) largestFirst() {
 }
 
 // run works until every blob is verified or given up, or an error ends it. It returns only
-// when no goroutine of it is left.
+// when no goroutine of it is left. The caller has announced what is ahead.
 func (e *engine) run() (Stats, error) {
 	defer e.cancel(nil)
-	if !e.inOrder() {
+	if e.window == 0 {
 		e.largestFirst()
 	}
-	e.announce()
-
 	// Whatever ends the context must wake those who wait for work.
 	stop := context.AfterFunc(e.ctx, func() { e.fail(context.Cause(e.ctx)) })
 	defer stop()
@@ -237,14 +244,14 @@ func (e *engine) next() *claim {
 
 // take claims the next piece of the queue.
 func (e *engine) take(now time.Time) *claim {
-	for _, b := range e.blobs {
+	for _, b := range e.queue() {
 		if len(b.todo) == 0 {
 			continue
 		}
 		gap := b.todo[0]
-		room := e.limit - b.start - gap.Off
+		room := b.limit - gap.Off
 		if room <= 0 {
-			return nil // and what comes later in the stream has none either
+			continue
 		}
 		from := e.choose(b, nil, now)
 		if from == nil {
@@ -263,7 +270,7 @@ func (e *engine) take(now time.Time) *claim {
 			return c
 		}
 		if room < min(gap.Len, minChunk) {
-			return nil // no crumbs: the reader will make more room
+			continue // no crumbs: the reader will make more room
 		}
 		n := min(e.chunk(gap.Len), room)
 		if n < gap.Len {
@@ -303,8 +310,8 @@ func (e *engine) chunk(gap int64) int64 {
 		}
 	}
 	n = min(n, left/int64(2*e.target), maxChunk)
-	if e.inOrder() {
-		n = min(n, windowSize/int64(2*e.target))
+	if e.window > 0 {
+		n = min(n, e.window/int64(2*e.target))
 	}
 	n = max(n, minChunk) / chunkStep * chunkStep
 	if gap < n+n/2 {

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -60,8 +61,8 @@ func (e *engine) feed(b *blob, p []byte) {
 	_, _ = b.hasher.Write(p) // a hash returns no error
 	e.mu.Lock()
 	b.hasher.at += int64(len(p))
-	if e.inOrder() {
-		e.wake.Broadcast() // the reader may go on
+	if e.window > 0 {
+		e.wake.Broadcast() // a reader may go on
 	}
 	e.mu.Unlock()
 }
@@ -104,7 +105,9 @@ func (e *engine) readBack(b *blob) {
 			return
 		}
 		if _, err := io.ReadFull(io.NewSectionReader(b.Place, at, n), buf[:n]); err != nil {
-			e.fail(fmt.Errorf("read back blob %s: %w", b.Blob.Digest, err))
+			if !errors.Is(err, errGone) { // else its sink has returned
+				e.fail(fmt.Errorf("read back blob %s: %w", b.Blob.Digest, err))
+			}
 			return
 		}
 		e.feed(b, buf[:n])

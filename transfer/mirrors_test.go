@@ -690,13 +690,16 @@ func TestMoodyMirrors(t *testing.T) {
 			defer cancel()
 			var got [][]byte
 			var err error
-			if random.IntN(2) == 0 {
+			switch random.IntN(3) {
+			case 0:
+				got, _, err = relayAll(ctx, items, opts, 3)
+			case 1:
 				_, err = Stream(ctx, items, opts, func(_ int, r io.Reader) error {
 					b, err := io.ReadAll(r)
 					got = append(got, b)
 					return err
 				})
-			} else {
+			default:
 				_, err = Fetch(ctx, items, opts)
 				for _, p := range places {
 					got = append(got, p.data)

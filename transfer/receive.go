@@ -127,7 +127,7 @@ func (e *engine) keepMissing(c *claim, at int64, p []byte) error {
 	if end > c.Blob.Size {
 		return tooLong(c.Blob)
 	}
-	if err := e.waitRoom(c, c.start+end); err != nil {
+	if err := e.waitRoom(c, end); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -172,19 +172,19 @@ func (e *engine) write(c *claim, off int64, p []byte) error {
 	return nil
 }
 
-// waitRoom waits until the stream's reader has made room up to a position. An
-// error ends the claim.
+// waitRoom waits until the blob's reader has made room up to a position in it.
+// An error ends the claim.
 func (e *engine) waitRoom(c *claim, end int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.limit >= end {
+	if c.limit >= end {
 		return e.err
 	}
 	e.parked++
 	c.waiting = true
 	defer func() { e.parked--; c.waiting = false }()
 	e.wake.Broadcast() // another connection may be used meanwhile
-	for e.limit < end && c.ctx.Err() == nil {
+	for c.limit < end && c.ctx.Err() == nil {
 		if e.neglected(c) {
 			c.cancel(errSuperseded)
 			break
@@ -195,10 +195,11 @@ func (e *engine) waitRoom(c *claim, end int64) error {
 	return context.Cause(c.ctx)
 }
 
-// neglected tells whether a blob before the claim's waits to be fetched again
-// while every worker has something to do: the reader would wait for it for ever,
-// and the claim for the reader. The caller holds the lock.
+// neglected tells whether, where one reader takes all blobs, one before the
+// claim's waits to be fetched again while every worker has something to do: the
+// reader would wait for it for ever, and the claim for the reader. The caller
+// holds the lock.
 func (e *engine) neglected(c *claim) bool {
-	return len(e.active) == e.opts.Jobs &&
+	return e.inOrder() && len(e.active) == e.opts.Jobs &&
 		slices.ContainsFunc(e.blobs[:c.number], func(b *blob) bool { return len(b.todo) > 0 })
 }

@@ -98,6 +98,13 @@ func (s *fakeSource) OpenRange(ctx context.Context, blob image.Descriptor, off, 
 	return r, nil
 }
 
+// sent is how many bytes were served so far.
+func (s *fakeSource) sent() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.served
+}
+
 type fakeBody struct {
 	source  *fakeSource
 	ctx     context.Context

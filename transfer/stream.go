@@ -3,8 +3,6 @@ package transfer
 import (
 	"context"
 	"io"
-
-	"github.com/davit-cli/davit/image"
 )
 
 const (
@@ -37,25 +35,36 @@ func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, bl
 	}
 	opts.KeepGoing = false
 	e := newEngine(ctx, items, opts)
-	ring := make(ring, windowSize)
-	var pos int64
+	e.window, e.ahead = windowSize, windowSize
+	all := newMemory(&pagePool{}) // of one blob behind the other
+	var start int64
 	for _, b := range e.blobs {
-		b.start, b.Place = pos, ringPlace{ring, pos}
-		b.written, b.shares, b.resumed, b.todo = nil, nil, 0, extents(nil).gaps(b.Blob.Size)
-		pos += b.Blob.Size
+		b.keepIn(memoryPlace{all, start})
+		e.open(b, windowSize-start)
+		start += b.Blob.Size
 	}
-	e.limit = windowSize
-	sunk := make(chan error, 1)
-	go func() {
+	return e.runInto(ctx, func() error {
 		for i, b := range e.blobs {
-			if err := sink(i, &orderedReader{engine: e, blob: b}); err != nil {
+			if err := sink(i, &blobReader{e, b}); err != nil {
 				e.fail(err)
-				sunk <- err
-				return
+				return err
 			}
 		}
-		sunk <- nil
-	}()
+		return nil
+	})
+}
+
+// keepIn makes a memory the blob's place, in which nothing is yet.
+func (b *blob) keepIn(m memoryPlace) {
+	b.memory, b.Place, b.limit = m, m, 0
+	b.written, b.shares, b.resumed, b.todo = nil, nil, 0, extents(nil).gaps(b.Blob.Size)
+}
+
+// runInto runs while sink takes the blobs, and returns when both are done.
+func (e *engine) runInto(ctx context.Context, sink func() error) (Stats, error) {
+	e.announce()
+	sunk := make(chan error, 1)
+	go func() { sunk <- sink() }()
 	stats, err := e.run()
 	select {
 	case sinkErr := <-sunk:
@@ -70,89 +79,84 @@ func Stream(ctx context.Context, items []Item, opts Options, sink func(i int, bl
 	return stats, err
 }
 
-// held is how many of the blob's last bytes wait for its digest. A blob with
-// mirrors waits whole, up to half of the window: as long as nobody has read of
+// open lets the blob be fetched up to a limit. A blob with mirrors is held back
+// whole, up to half of what may be fetched ahead: as long as nobody has read of
 // it, what one mirror gives wrong is fetched from another.
-func (b *blob) held() int64 {
-	if len(b.mirrors) > 0 && b.Blob.Size <= windowSize/2 {
-		return b.Blob.Size
+func (e *engine) open(b *blob, limit int64) {
+	b.opened, b.limit, b.held = true, limit, held
+	if len(b.mirrors) > 0 && b.Blob.Size <= e.ahead/2 {
+		b.held = b.Blob.Size
 	}
-	return held
 }
 
-// orderedReader reads a blob behind the hash frontier.
-type orderedReader struct {
+// makeRoom lets more be fetched ahead of a blob's reader. The caller holds the
+// lock.
+func (e *engine) makeRoom(b *blob) {
+	limit := b.pos + e.ahead
+	if limit-b.limit < roomStep {
+		return
+	}
+	b.limit = limit
+	if e.inOrder() {
+		for _, next := range e.blobs[b.number+1:] {
+			limit -= b.Blob.Size
+			next.limit, b = limit, next
+		}
+	}
+	e.wake.Broadcast()
+}
+
+// blobReader reads a blob behind the hash frontier.
+type blobReader struct {
 	*engine
 	blob *blob
-	pos  int64
 }
 
-func (r *orderedReader) Read(p []byte) (int, error) {
+func (r *blobReader) Read(p []byte) (int, error) {
+	b := r.blob
 	n, err := r.await(int64(len(p)))
 	if n == 0 || err != nil {
 		return 0, err
 	}
-	if _, err := r.blob.Place.ReadAt(p[:n], r.pos); err != nil {
+	if _, err := b.memory.ReadAt(p[:n], b.pos); err != nil {
 		return 0, err
 	}
-	r.pos += n
+	if before := b.memory.start + b.pos; (before+n)/pageSize > before/pageSize {
+		b.memory.forget(before + n)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if limit := r.blob.start + r.pos + windowSize; limit-r.limit >= roomStep {
-		r.limit = limit
-		r.wake.Broadcast()
-	}
+	b.pos += n
+	r.makeRoom(b)
 	return int(n), nil
 }
 
 // await waits until at most n bytes may be read, and tells how many.
-func (r *orderedReader) await(n int64) (int64, error) {
+func (r *blobReader) await(n int64) (int64, error) {
+	b := r.blob
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !b.opened && !b.closed {
+		r.startRead(b)
+	}
 	for {
-		ready := r.blob.hasher.at
-		if !r.blob.verified {
-			ready = min(ready, r.blob.Blob.Size-r.blob.held())
+		ready := b.hasher.at
+		if !b.verified {
+			ready = min(ready, b.Blob.Size-b.held)
 		}
 		switch {
 		case r.err != nil:
 			return 0, r.err
+		case b.closed:
+			return 0, errGone
 		case n == 0:
 			return 0, nil
-		case r.pos < ready:
-			r.blob.read = true
-			return min(n, ready-r.pos), nil
-		case r.blob.verified:
+		case b.pos < ready:
+			b.read = true
+			return min(n, ready-b.pos), nil
+		case b.verified:
 			return 0, io.EOF
 		}
 		r.wake.Wait()
 	}
 }
-
-// ring is the window's memory: position p of the stream lies at p modulo its length.
-type ring []byte
-
-// ringPlace is the place of a blob that starts at a position of the stream.
-type ringPlace struct {
-	ring  ring
-	start int64
-}
-
-func (p ringPlace) WriteAt(b []byte, off int64) (int, error) {
-	at := int((p.start + off) % int64(len(p.ring)))
-	n := copy(p.ring[at:], b)
-	copy(p.ring, b[n:])
-	return len(b), nil
-}
-
-func (p ringPlace) ReadAt(b []byte, off int64) (int, error) {
-	at := int((p.start + off) % int64(len(p.ring)))
-	n := copy(b, p.ring[at:])
-	copy(b[n:], p.ring)
-	return len(b), nil
-}
-
-func (p ringPlace) Written() []image.Extent { return nil }
-
-// Forget has nothing to forget: what the reader has had cannot be taken back.
-func (p ringPlace) Forget() error { return nil }

@@ -10,6 +10,9 @@
 // bytes prove themselves only when the blob is whole, it is kept who gave which
 // of them: where the digest is wrong, only what the one at fault gave is
 // fetched again.
+//
+// Stream and Relay give blobs to readers instead, from a window of memory: one
+// after the other, or several at once.
 package transfer
 
 import (
@@ -81,7 +84,7 @@ type Item struct {
 	// is slower than others by far, or fails again and again, is dropped for the
 	// rest of the transfer, which an image.EventWarning tells.
 	Mirrors []image.Source
-	// Place receives the blob. Stream brings places of its own.
+	// Place receives the blob. Stream and Relay bring places of their own.
 	Place image.Place
 	// Verified, if set, is called once when the blob is whole and has the
 	// right digest. An error ends the transfer.
@@ -116,7 +119,9 @@ func Fetch(ctx context.Context, items []Item, opts Options) (Stats, error) {
 	if err := check(items); err != nil {
 		return Stats{}, err
 	}
-	return newEngine(ctx, items, opts).run()
+	e := newEngine(ctx, items, opts)
+	e.announce()
+	return e.run()
 }
 
 // check refuses what no source could deliver.
