@@ -120,6 +120,10 @@ func (c *copying) batch(ctx context.Context, jobs []*copyJob) {
 		return
 	}
 	b := newCopyBatch(c, jobs)
+	if c.opts.DryRun {
+		b.plan(ctx)
+		return
+	}
 	b.run(ctx)
 }
 
@@ -138,6 +142,7 @@ type wanted struct {
 // copyingBatch is some images whose blobs are sent through one transfer.
 type copyingBatch struct {
 	*copying
+	batch     []*copyJob
 	wanted    []*wanted
 	whole     []*copyJob // that want no blobs
 	finishing errgroup.Group
@@ -145,7 +150,7 @@ type copyingBatch struct {
 }
 
 func newCopyBatch(c *copying, jobs []*copyJob) *copyingBatch {
-	b := &copyingBatch{copying: c, holders: map[string]*copyTarget{}}
+	b := &copyingBatch{copying: c, batch: jobs, holders: map[string]*copyTarget{}}
 	b.finishing.SetLimit(resolveJobs)
 	known := map[string]*wanted{}
 	for n, j := range jobs {

@@ -52,7 +52,7 @@ func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
 // resolve finds the image and what it is called at its destination. With
 // SkipSame it is done where the destination has it.
 func (c *copying) resolve(ctx context.Context, j *copyJob) error {
-	l, err := openLookAt(ctx, j.from, j.platforms, LookOptions{Events: c.opts.Events, sources: c.sources})
+	l, err := c.look(ctx, j)
 	if err != nil {
 		return err
 	}
