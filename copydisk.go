@@ -144,7 +144,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	p, err := newPull(all, PullOptions{
 		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
-		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
+		Registry:  c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})
 	if err != nil {
 		for _, j := range jobs {
@@ -154,9 +154,13 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	}
 	defer p.close()
 	_, err = p.all(ctx)
+	first := true
 	for _, j := range jobs {
 		if r, ok := p.results[j.from]; err == nil || ok {
 			j.disk, j.done = &r, true
+			if first {
+				j.sent, first = r.Fetched, false
+			}
 		} else if err := p.failureOf(err, j.from); err != nil {
 			c.fail(j, err)
 		}
