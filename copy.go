@@ -25,6 +25,10 @@ type CopyOptions struct {
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.
 	NoForeign bool
+	// Layers re-encodes the layers on the way, as PullOptions has it: digests
+	// change with that. What goes into registries is written as a layout first,
+	// in the system's directory for temporary files.
+	Layers Compression
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
@@ -109,6 +113,9 @@ func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyRes
 		return nil, err
 	}
 	defer c.close()
+	if opts.Layers != "" {
+		c.recode(ctx)
+	}
 	c.toRegistries(ctx)
 	c.toDisk(ctx)
 	if err := context.Cause(ctx); err != nil {
@@ -126,7 +133,9 @@ func (o CopyOptions) withDefaults() CopyOptions {
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
 	}
-	o.Transfer.Retries = cmp.Or(o.Transfer.Retries, transfer.DefaultRetries)
+	if o.Transfer.Retries <= 0 {
+		o.Transfer.Retries = transfer.DefaultRetries
+	}
 	return o
 }
 
@@ -171,7 +180,7 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	failed := &CopyError{Asked: len(c.jobs)}
 	for _, j := range c.jobs {
 		if j.err != nil {
-			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
+			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
 			continue
 		}
 		if j.done {

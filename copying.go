@@ -2,6 +2,7 @@ package davit
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type copying struct {
 	session *registry.Session // of the destinations
 	targets map[string]*copyTarget
 	jobs    []*copyJob
+	recoded string // a directory of recoded images; empty where there are none
 
 	mu      sync.Mutex              // guards what the jobs and targets have come to
 	holders map[holding]*copyTarget // one that has a blob, for each registry
@@ -67,6 +69,9 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 func (c *copying) close() {
 	c.sources.close()
 	_ = c.session.Close()
+	if c.recoded != "" {
+		_ = os.RemoveAll(c.recoded)
+	}
 }
 
 // target opens the repository of a destination, once. It sends nothing.

@@ -1,12 +1,14 @@
 package davit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
 )
 
 // copyJob is one image that is copied.
@@ -18,6 +20,7 @@ type copyJob struct {
 	image  image.Image // once it is resolved
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
+	label  string      // what messages call it, where that is not the image's own
 
 	missing       int // blobs that the target does not have yet
 	sent, mounted int64
@@ -59,7 +62,8 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if j.target, err = c.target(j.to.Reference); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present {
+	whole := j.platforms.All && !j.platforms.Present
+	if c.opts.SkipSame && whole {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -68,19 +72,28 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
+	j.image.Label = cmp.Or(j.label, j.image.Label)
 	if err := c.trim(j); err != nil {
 		return err
 	}
 	if c.opts.NoForeign {
 		j.image = c.leaveOut(j.image)
 	}
-	if err := j.name(j.image.Entry().Digest, j.image.Name.Tag); err != nil {
+	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && !whole && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
 	return nil
+}
+
+// tag is the tag that an image has where it is; empty where it has none.
+func (l *look) tag(img image.Image) string {
+	if tag := l.stored.Tag(); img.Name.Tag == "" && ref.ValidTag(tag) {
+		return tag
+	}
+	return img.Name.Tag
 }
 
 // skip finds out by one request on each side whether the image is there.
@@ -102,7 +115,7 @@ func (c *copying) skip(ctx context.Context, l *look, j *copyJob) error {
 // names says whether the destination's name means a digest already. Where that
 // cannot be found out it does not.
 func (c *copying) names(ctx context.Context, j *copyJob, want digest.Digest) bool {
-	d, err := j.target.Describe(ctx, j.to.Reference.TagOrDigest())
+	d, err := j.target.Describe(ctx, cmp.Or(j.to.Reference.Tag, j.to.Reference.Digest.String()))
 	return err == nil && d.Digest == want
 }
 
