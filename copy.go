@@ -94,7 +94,8 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // CopyAll copies several images, each blob once.
 //
 // Into a registry they go without a file in between. What a repository has is
-// not sent; what another one of the same registry has is mounted. Manifests come
+// not sent; what the registry has in another one, from which it is copied or to
+// which it was sent before, is mounted. Manifests come
 // when all that they name is there, and the tag last, so that an interrupted
 // copy leaves nothing that is not whole, and goes on where it was when it is run
 // again. Without a tag the destination gets the source's. A destination with a

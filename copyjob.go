@@ -3,6 +3,7 @@ package davit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -138,11 +139,15 @@ func (c *copying) trim(j *copyJob) error {
 	return nil
 }
 
+// ErrOtherDigest is an image that is not the one that its destination names by a
+// digest. It comes beside image.ErrVerification.
+var ErrOtherDigest = errors.New("the source has another digest")
+
 // name settles what an image is called at its destination in a registry.
 func (j *copyJob) name(d digest.Digest, tag string) error {
 	switch want := j.to.Reference.Digest; {
 	case want != "" && want != d:
-		return fmt.Errorf("copy to %s: %w: what is copied has the digest %s", j.to, image.ErrVerification, d)
+		return fmt.Errorf("copy to %s: %w: %w: it is %s", j.to, image.ErrVerification, ErrOtherDigest, d)
 	case j.to.Reference.TagOrDigest() != "":
 	case tag != "":
 		j.to.Reference = j.to.Reference.WithTag(tag)

@@ -41,7 +41,7 @@ func (f *carryFlags) add(cmd *cobra.Command) {
 	f.dest.add(flags)
 	for _, side := range []string{f.src.side, f.dest.side} {
 		of := map[string]string{"src-": "copied from", "dest-": "copied to"}[side]
-		flags.Lookup(side + "username").Usage = "`USER` for the registry that is " + of + "; asks for the password unless --" + side + "password-stdin"
+		flags.Lookup(side + "username").Usage = "`USER` for the registry that is " + of + "; asks for the password unless it is on stdin"
 		flags.Lookup(side + "password-stdin").Usage = "read that user's password from stdin"
 		flags.Lookup(side + "token-stdin").Usage = "read a token for that registry from stdin"
 		flags.Lookup(side + "authfile").Usage = "`FILE` with credentials for that side as podman login stores them"
@@ -69,6 +69,10 @@ func (f *carryFlags) addContent(cmd *cobra.Command) {
 	flags.Lookup("platform").Usage = "`OS/ARCH` such as linux/arm64; several with commas (default: all)"
 	flags.BoolVar(&f.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
 }
+
+// carryFooter is lookFooter for commands with two sides.
+var carryFooter = strings.ReplaceAll(lookFooter, "1. -u with --password-stdin or a prompt, or --token-stdin",
+	"1. of each side --src-username or --dest-username, with the password on stdin or at\n     a prompt, or a token on stdin")
 
 // item reads one image and where it goes.
 func (f *carryFlags) item(source, destination string) error {

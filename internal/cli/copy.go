@@ -23,9 +23,9 @@ SRC and DST are names as docker takes them, or on the disk:
   components:DIR                 manifest, config and layers as plain files
   docker://NAME                  a registry's, whatever is on the disk
 
-What the destination has is not sent again, and what another repository of its
-registry has is mounted there. The tag comes last. A copy that was interrupted
-goes on where it was when the same command runs again.
+What the destination has is not sent again; within one registry blobs are mounted,
+neither fetched nor sent. The tag comes last. A copy that was interrupted goes on
+where it was when the same command runs again.
 
 Printed on stdout: where the image is now, as name@digest; on the disk the path,
 a tab, and what was copied.`
@@ -49,7 +49,7 @@ func newCopy(s streams) *cobra.Command {
 		Short:             "Copy an image between registries, or from and to the disk",
 		Long:              copyLong,
 		Example:           copyExample,
-		Annotations:       map[string]string{"footer": lookFooter},
+		Annotations:       map[string]string{"footer": carryFooter},
 		ValidArgsFunction: o.completeCarried(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {

@@ -21,9 +21,10 @@ DST says where they go:
                          docker.io/library/alpine:3.20 becomes
                          HOST/PREFIX/library/alpine:3.20
 
-All platforms that are there are pushed. What the registry has is not sent again,
-what another of its repositories has is mounted, and the tag comes last. A push
-that was interrupted goes on where it was when the same command runs again.
+All platforms that are there are pushed. What a repository has is not sent again; a
+blob for several is sent to one of them, and mounted into the others. Tags come
+last. A push that was interrupted goes on where it was when the same command runs
+again.
 
 Layers go as they are; docker save writes them uncompressed. --layers gzip
 compresses them first, into a layout in TMPDIR, so that there must be room.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/registry"
 )
@@ -12,6 +13,9 @@ import (
 // hintPush is for what a registry does not take.
 func hintPush(err error, c circumstances) string {
 	var refused *registry.Error
+	if errors.Is(err, davit.ErrOtherDigest) {
+		return "leave out the destination's digest, or name the source by it"
+	}
 	if !errors.As(err, &refused) || !isOfPush(refused) {
 		return ""
 	}
