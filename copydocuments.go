@@ -71,30 +71,18 @@ func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) 
 	if c.has(j.target, config.Descriptor) {
 		return nil
 	}
-	had, err := j.target.HasBlob(ctx, config.Descriptor)
-	if err == nil && !had {
-		err = j.target.PushBlob(ctx, config.Descriptor, bytes.NewReader(config.Bytes))
-	}
+	how, err := c.place(ctx, j.target, config.Descriptor, j.image.Source, bytes.NewReader(config.Bytes))
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j.target.has[idOf(config.Descriptor)] = true
-	if !had {
-		j.sent += config.Size
-	}
+	c.holds(j.target, config.Descriptor)
+	j.count(config.Descriptor, how)
 	return nil
 }
 
 func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
 	_, err := j.target.PushManifest(ctx, m, tag)
 	return err
-}
-
-// has says whether a repository is known to have a blob.
-func (c *copying) has(t *copyTarget, d image.Descriptor) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return t.has[idOf(d)]
 }

@@ -3,15 +3,11 @@ package davit
 import (
 	"context"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
 
@@ -27,27 +23,6 @@ type copying struct {
 	mu      sync.Mutex              // guards what the jobs and targets have come to
 	holders map[holding]*copyTarget // one that has a blob, for each registry
 	failed  atomic.Bool             // that one of the jobs is
-}
-
-// copyTarget is a repository that is copied into.
-type copyTarget struct {
-	*registry.Repository
-	registry string
-	has      map[blobID]bool
-}
-
-// blobID is a blob as manifests name it. Who lies about its size means another one.
-type blobID struct {
-	digest digest.Digest
-	size   int64
-}
-
-func idOf(d image.Descriptor) blobID { return blobID{d.Digest, d.Size} }
-
-// holding is a blob that a registry has.
-type holding struct {
-	registry string
-	blob     blobID
 }
 
 // newCopying finds what is wrong before any request is made.
@@ -72,27 +47,6 @@ func (c *copying) close() {
 	if c.recoded != "" {
 		_ = os.RemoveAll(c.recoded)
 	}
-}
-
-// target opens the repository of a destination, once. It sends nothing.
-func (c *copying) target(r ref.Reference) (*copyTarget, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := r.Scheme + "//" + r.Name()
-	if known := c.targets[key]; known != nil {
-		return known, nil
-	}
-	route, err := c.session.Route(r)
-	if err != nil {
-		return nil, err
-	}
-	repository, err := c.session.OpenEndpoint(route.Origin)
-	if err != nil {
-		return nil, err
-	}
-	t := &copyTarget{Repository: repository, registry: strings.ToLower(r.Host()), has: map[blobID]bool{}}
-	c.targets[key] = t
-	return t, nil
 }
 
 // batchSize is how many images are resolved before their blobs are sent: what

@@ -167,6 +167,16 @@ func (c *copying) leaveOut(img image.Image) image.Image {
 	return (&pull{opts: PullOptions{Format: OCI, Events: c.opts.Events}}).leaveOut(img)
 }
 
+// count counts a blob that has come to the destination for the image.
+func (j *copyJob) count(d image.Descriptor, how image.EventKind) {
+	switch how {
+	case image.EventBlobMounted:
+		j.mounted += d.Size
+	case image.EventBlobSent:
+		j.sent += d.Size
+	}
+}
+
 // result tells what was copied.
 func (j *copyJob) result() CopyResult {
 	r := CopyResult{

@@ -48,7 +48,7 @@ func hintPush(err error, c circumstances) string {
 // hintPushAccess is for who may not push.
 func hintPushAccess(refused *registry.Error, c circumstances) string {
 	user := "--" + c.side + "username"
-	if refused.Credential != "" && (refused.Status == http.StatusForbidden || refused.Scope != "") {
+	if refused.Credential != "" && (refused.Status == http.StatusForbidden || refused.Scope != "" && strings.HasPrefix(refused.Step, "push ")) {
 		return "ask for the right to write (push) to this repository, or give another credential with " + user + "; where the registry wants repositories or projects to be created first, it may answer so too"
 	}
 	if refused.Credential != "" {
