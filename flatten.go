@@ -22,7 +22,7 @@ import (
 func (p *pull) flatten(ctx context.Context, w written) (written, error) {
 	img := w.images[0]
 	if !img.Manifests[0].IsImage() {
-		return w, fmt.Errorf("%s: %w (its config is %s)", img.Reference, ErrNoFileSystem, img.Manifests[0].Config.MediaType)
+		return w, fmt.Errorf("%s: %w (its config is %s)", img.Label, ErrNoFileSystem, img.Manifests[0].Config.MediaType)
 	}
 	if err := p.opts.checkSaveConfig(w.path); err != nil {
 		return w, err

@@ -24,6 +24,6 @@ func (p *pull) leaveOut(img image.Image) image.Image {
 	if what == "" {
 		what = "the manifest names them still"
 	}
-	p.warning("%s: foreign layers are left out (%d, of %s): %s", img.Reference, len(foreign), units.HumanSizeWithPrecision(float64(size), 3), what)
+	p.warning("%s: foreign layers are left out (%d, of %s): %s", img.Label, len(foreign), units.HumanSizeWithPrecision(float64(size), 3), what)
 	return img
 }

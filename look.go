@@ -31,12 +31,24 @@ type LookOptions struct {
 	sources *sources // of a command with several images; nil: each has its own
 }
 
+// want is the platform that is looked at; none is this machine's.
+func (o LookOptions) want() (image.Platforms, error) {
+	if o.Platform == "" {
+		return image.Platforms{}, nil
+	}
+	want, err := image.ParsePlatforms(o.Platform)
+	if err == nil && want.All {
+		err = errors.New("invalid platform: one is looked at at a time")
+	}
+	return want, err
+}
+
 // look is one image that is looked at.
 type look struct {
 	opts   LookOptions
 	at     Location
 	want   image.Platforms
-	own    *sources // nil: none, or the options'
+	own    *sources // nil: the options are theirs
 	source *documents
 	find   *image.Finder
 	store  image.Store // what the source reads, where it is on disk
@@ -46,19 +58,20 @@ type look struct {
 // openLook opens where an image is, as ParseLocation reads it. For a registry
 // it sends nothing. The caller ends with close.
 func openLook(ctx context.Context, name string, opts LookOptions) (*look, error) {
-	l := &look{opts: opts.withDefaults()}
-	var err error
-	if opts.Platform != "" {
-		if l.want, err = image.ParsePlatforms(opts.Platform); err != nil {
-			return nil, err
-		}
-		if l.want.All {
-			return nil, errors.New("invalid platform: one is looked at at a time")
-		}
-	}
-	if l.at, err = ParseLocation(name); err != nil {
+	want, err := opts.want()
+	if err != nil {
 		return nil, err
 	}
+	at, err := ParseLocation(name)
+	if err != nil {
+		return nil, err
+	}
+	return openLookAt(ctx, at, want, opts)
+}
+
+// openLookAt is openLook for a location and platforms, in place of the options'.
+func openLookAt(ctx context.Context, at Location, want image.Platforms, opts LookOptions) (*look, error) {
+	l := &look{opts: opts.withDefaults(), at: at, want: want}
 	if err := l.openSource(ctx); err != nil {
 		return nil, err
 	}
@@ -66,6 +79,7 @@ func openLook(ctx context.Context, name string, opts LookOptions) (*look, error)
 		l.find = image.NewFinder(l.source, l.at.Reference, l.opts.Events)
 		return l, nil
 	}
+	var err error
 	if l.stored, err = chooseStored(l.store.Images(), l.at); err != nil {
 		l.close()
 		return nil, err
@@ -77,25 +91,24 @@ func openLook(ctx context.Context, name string, opts LookOptions) (*look, error)
 // openSource opens the source that the location names. On error nothing stays
 // open.
 func (l *look) openSource(ctx context.Context) error {
-	if l.at.Path == "" {
-		sources := l.opts.sources
-		if sources == nil {
-			sources = newSources(l.opts.Registry, l.opts.Events)
-			l.own = sources
-		}
-		source, err := sources.open(l.at.Reference)
-		if err != nil {
-			l.close()
-			return err
-		}
-		l.source = newDocuments(source)
-		return nil
+	sources := l.opts.sources
+	if sources == nil {
+		sources = newSources(l.opts.Registry, l.opts.Events)
+		l.own = sources
 	}
-	store, err := openStore(ctx, l.at.Path, l.opts.Events)
+	var source image.Source
+	var err error
+	if l.at.Path == "" {
+		source, err = sources.open(l.at.Reference)
+	} else {
+		l.store, err = sources.store(ctx, l.at.Path)
+		source = l.store
+	}
 	if err != nil {
+		l.close()
 		return err
 	}
-	l.store, l.source = store, newDocuments(store)
+	l.source = newDocuments(source)
 	return nil
 }
 
@@ -112,13 +125,10 @@ func (o LookOptions) withDefaults() LookOptions {
 	return o
 }
 
-// close gives up what is open.
+// close gives up what is open, but for what is the command's.
 func (l *look) close() {
 	if l.own != nil {
 		l.own.close()
-	}
-	if l.store != nil {
-		_ = l.store.Close()
 	}
 }
 
@@ -200,7 +210,7 @@ func (l *look) resolve(ctx context.Context) (image.Image, error) {
 // not got this machine's, it takes what is there, with a note.
 func here[T any](ctx context.Context, l *look, find func(context.Context, image.Platforms) (T, error)) (T, error) {
 	found, err := find(ctx, l.want)
-	if l.store == nil || l.opts.Platform != "" || !errors.Is(err, image.ErrNotFound) {
+	if l.store == nil || l.want.All || len(l.want.List) > 0 || !errors.Is(err, image.ErrNotFound) {
 		return found, err
 	}
 	if present, ok := l.present(ctx); ok {

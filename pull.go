@@ -16,15 +16,15 @@ import (
 	"github.com/davit-cli/davit/transfer"
 )
 
-// Pull takes the image that reference names out of its registry and writes it.
-// What an interrupted pull has fetched is used by the next one with the same
+// Pull takes the image that name says out of its registry, or from the disk, and
+// writes it. What an interrupted pull has fetched is used by the next one with the same
 // output. Nothing stands under the output's name before it is whole and
 // verified.
 //
 // Errors wrap image.ErrNotFound, image.ErrUnauthorized or
 // image.ErrVerification where one of them is the cause.
-func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, error) {
-	results, err := PullAll(ctx, []string{reference}, opts)
+func Pull(ctx context.Context, name string, opts PullOptions) (PullResult, error) {
+	results, err := PullAll(ctx, []string{name}, opts)
 	if len(results) == 0 {
 		return PullResult{}, err
 	}
@@ -32,16 +32,38 @@ func Pull(ctx context.Context, reference string, opts PullOptions) (PullResult, 
 }
 
 // PullAll takes several images, also of several registries, into one Archive
-// or OCI layout, each blob once. The results are in the order of the
-// references, each of which counts once.
+// or OCI layout, each blob once. The results are in the order of the names, each
+// of which counts once. A name is read by ParseLocation; but where nothing but a
+// directory that is there tells that a path is meant (Location.Guessed), it is a
+// registry's.
 //
 // Where some of several images cannot be had, the error is a *PullError. With
 // KeepGoing the others are written, and have results. Without it nothing is
 // written, and nothing fetched where one could not even be resolved; else what
 // was fetched of the others is kept for the next run.
-func PullAll(ctx context.Context, references []string, opts PullOptions) ([]PullResult, error) {
+func PullAll(ctx context.Context, names []string, opts PullOptions) ([]PullResult, error) {
+	var from []Location
+	for _, name := range names {
+		at, err := parsePulled(name)
+		if err != nil {
+			return nil, err
+		}
+		from = append(from, at)
+	}
+	return pullAll(ctx, from, opts)
+}
+
+func parsePulled(name string) (Location, error) {
+	at, err := ParseLocation(name)
+	if err == nil && at.Guessed {
+		return ParseLocation("docker://" + name)
+	}
+	return at, err
+}
+
+func pullAll(ctx context.Context, from []Location, opts PullOptions) ([]PullResult, error) {
 	begun := time.Now()
-	p, err := newPull(references, opts)
+	p, err := newPull(from, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -72,26 +94,22 @@ func PullAll(ctx context.Context, references []string, opts PullOptions) ([]Pull
 
 // pull is one PullAll.
 type pull struct {
-	opts       PullOptions
-	references []ref.Reference
-	platforms  image.Platforms
-	tag        ref.Reference
+	opts      PullOptions
+	from      []Location
+	platforms image.Platforms
+	tag       ref.Reference
 
 	sources *sources
-	roots   map[ref.Reference]digest.Digest // what each image's reference named
+	roots   map[string]digest.Digest // what each image was named by, by its label
 }
 
 // newPull finds what is wrong before any request is made.
-func newPull(references []string, opts PullOptions) (*pull, error) {
-	p := &pull{opts: opts.withDefaults(), roots: map[ref.Reference]digest.Digest{}}
+func newPull(from []Location, opts PullOptions) (*pull, error) {
+	p := &pull{opts: opts.withDefaults(), roots: map[string]digest.Digest{}}
 	p.sources = newSources(p.opts.Registry, p.opts.Events)
-	for _, s := range references {
-		r, err := ref.Parse(s)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(p.references, r) {
-			p.references = append(p.references, r)
+	for _, at := range from {
+		if !slices.Contains(p.from, at) {
+			p.from = append(p.from, at)
 		}
 	}
 	var err error
@@ -103,7 +121,7 @@ func newPull(references []string, opts PullOptions) (*pull, error) {
 			return nil, fmt.Errorf("tag %q: %w", opts.Tag, err)
 		}
 	}
-	return p, p.opts.Validate(len(p.references))
+	return p, p.opts.Validate(len(p.from))
 }
 
 // withDefaults also sends the events of all rooms to the one receiver, where
@@ -202,73 +220,75 @@ func (o PullOptions) checkLevel() error {
 	return nil
 }
 
-// close gives up idle connections.
+// close closes what the images are in.
 func (p *pull) close() { p.sources.close() }
 
 // failure is why nothing, or not all, was written. One image's is its own.
 func (p *pull) failure(failures []Failure, written int) error {
-	if len(p.references) == 1 {
+	if len(p.from) == 1 {
 		return failures[0].Err
 	}
-	return &PullError{Failures: failures, Asked: len(p.references), Written: written}
+	return &PullError{Failures: failures, Asked: len(p.from), Written: written}
 }
 
 // resolveJobs is how many images are resolved at once.
 const resolveJobs = 8
 
-// resolve finds the images and the names that they get, in the order of the
-// references.
+// resolve finds the images and the names that they get, in the order of
+// their names.
 func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
-	found := make([]image.Image, len(p.references))
-	roots := make([]digest.Digest, len(p.references))
-	errs := make([]error, len(p.references))
-	for _, r := range p.references {
-		_, _ = p.sources.open(r) // so that one token serves all of a registry; resolveOne tells the errors
+	found := make([]image.Image, len(p.from))
+	roots := make([]digest.Digest, len(p.from))
+	errs := make([]error, len(p.from))
+	for _, at := range p.from {
+		if at.Path == "" {
+			_, _ = p.sources.open(at.Reference) // so that one token serves all of a registry; resolveOne tells the errors
+		}
 	}
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
-	for i, r := range p.references {
+	for i, at := range p.from {
 		group.Go(func() error {
-			found[i], roots[i], errs[i] = p.resolveOne(ctx, r)
+			found[i], roots[i], errs[i] = p.resolveOne(ctx, at)
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own error
 	var images []image.Image
 	var failures []Failure
-	for i, r := range p.references {
+	for i, at := range p.from {
 		if errs[i] != nil {
-			failures = append(failures, Failure{r.String(), errs[i]})
+			failures = append(failures, Failure{at.String(), errs[i]})
 		} else {
 			images = append(images, found[i])
-			p.roots[found[i].Reference] = roots[i]
+			p.roots[found[i].Label] = roots[i]
 		}
 	}
 	return images, failures
 }
 
 // resolveOne finds an image, and the digest that its reference names.
-func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, digest.Digest, error) {
-	source, err := p.sources.open(r)
+func (p *pull) resolveOne(ctx context.Context, at Location) (image.Image, digest.Digest, error) {
+	l, err := openLookAt(ctx, at, p.platforms, LookOptions{Events: p.opts.Events, sources: p.sources})
 	if err != nil {
 		return image.Image{}, "", err
 	}
-	img, err := image.Resolve(ctx, source, r, p.platforms, p.opts.Events)
+	img, err := l.resolve(ctx)
 	if err != nil {
-		return image.Image{}, "", p.saveUnknown(r, err)
+		return image.Image{}, "", p.saveUnknown(at.Reference, err)
 	}
 	img.Tell(p.platforms, p.opts.Events)
-	img.Source, img.Mirrors = layerSources(source)
+	img.Source, img.Mirrors = layerSources(l.source.Source)
 	root := img.Root().Digest
 	if p.opts.Tag != "" {
 		img.Name = p.tag
 	}
 	if p.opts.TrimIndex {
 		if img, err = image.Trim(img); err != nil {
-			return image.Image{}, "", fmt.Errorf("%s: trim the index: %w", img.Reference, err)
+			return image.Image{}, "", fmt.Errorf("%s: trim the index: %w", img.Label, err)
 		}
 		if img.KeepIndexes && img.Root().Digest != root {
-			p.note("%s: the trimmed index has the digest %s, not %s", img.Reference, img.Root().Digest, root)
+			p.note("%s: the trimmed index has the digest %s, not %s", img.Label, img.Root().Digest, root)
 		}
 	}
 	if p.opts.NoForeign {
@@ -304,7 +324,7 @@ func (p *pull) writeAll(ctx context.Context, images []image.Image) (written, []F
 			return w, lost, nil
 		}
 		var blobs *transfer.BlobsError
-		if len(p.references) == 1 || !errors.As(err, &blobs) {
+		if len(p.from) == 1 || !errors.As(err, &blobs) {
 			return written{}, nil, err
 		}
 		failed, rest := p.split(images, blobs)
@@ -325,12 +345,13 @@ func distinct(images []image.Image) ([]image.Image, error) {
 	for _, img := range images {
 		name := img.Name.String()
 		i, met := at[name]
+		met = met && name != ""
 		switch {
 		case !met:
 			at[name] = len(out)
 			out = append(out, img)
 		case out[i].Root().Digest != img.Root().Digest:
-			return nil, fmt.Errorf("%s and %s would both be called %s", out[i].Reference, img.Reference, name)
+			return nil, fmt.Errorf("%s and %s would both be called %s", out[i].Label, img.Label, name)
 		case img.KeepIndexes:
 			out[i] = img
 		}
@@ -342,8 +363,8 @@ func distinct(images []image.Image) ([]image.Image, error) {
 func (p *pull) result(img image.Image, w written) PullResult {
 	first := img.Manifests[0]
 	r := PullResult{
-		Reference: img.Reference.WithDigest("").String(),
-		Digest:    p.roots[img.Reference].String(),
+		Reference: cmp.Or(img.Reference.WithDigest("").String(), img.Label),
+		Digest:    p.roots[img.Label].String(),
 		Manifest:  first.Digest.String(),
 		ImageID:   first.Config.Digest.String(),
 		Platform:  platformOf(first),

@@ -1,6 +1,7 @@
 package davit
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -10,22 +11,45 @@ import (
 	"github.com/davit-cli/davit/registry"
 )
 
-// sources are the repositories of one command, the same for all images of one:
-// its registry, with the mirrors that there are.
+// sources are what the images of one command are in: repositories, each with the
+// mirrors of its registry, and stores on disk. Each is opened once.
 type sources struct {
 	session *registry.Session
 	events  image.EventFunc
 
-	mu    sync.Mutex
-	known map[string]image.Source // by repository
+	mu     sync.Mutex
+	known  map[string]image.Source // by repository
+	stores map[string]image.Store  // by path
 }
 
 func newSources(opts registry.Options, events image.EventFunc) *sources {
-	return &sources{session: registry.NewSession(opts), events: events, known: map[string]image.Source{}}
+	return &sources{
+		session: registry.NewSession(opts), events: events,
+		known: map[string]image.Source{}, stores: map[string]image.Store{},
+	}
 }
 
-// close gives up idle connections.
-func (s *sources) close() { _ = s.session.Close() }
+// close closes the stores, and gives up idle connections.
+func (s *sources) close() {
+	_ = s.session.Close()
+	for _, store := range s.stores {
+		_ = store.Close()
+	}
+}
+
+// store opens what is at a path.
+func (s *sources) store(ctx context.Context, path string) (image.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.stores[path]; known != nil {
+		return known, nil
+	}
+	store, err := openStore(ctx, path, s.events)
+	if err == nil {
+		s.stores[path] = store
+	}
+	return store, err
+}
 
 // open opens the repository of a reference. It sends nothing.
 func (s *sources) open(r ref.Reference) (image.Source, error) {

@@ -28,6 +28,9 @@ import (
 func (p *pull) write(ctx context.Context, images []image.Image) (written, error) {
 	w := written{images: images, path: p.opts.Output}
 	if p.opts.Stream == nil && w.path == "" {
+		if images[0].Reference.Repository == "" {
+			return w, fmt.Errorf("write %s: the image has no name by which the output could be called: name the output", images[0].Label)
+		}
 		w.path = DefaultOutput(images[0], p.opts)
 	}
 	if p.opts.directory() {
@@ -110,10 +113,10 @@ func (p *pull) stream(ctx context.Context, images []image.Image) (int64, transfe
 // pulling says of which image an error is, where there is only one.
 func (p *pull) pulling(images []image.Image, err error) error {
 	var blobs *transfer.BlobsError
-	if len(p.references) > 1 || errors.As(err, &blobs) {
+	if len(p.from) > 1 || errors.As(err, &blobs) {
 		return err
 	}
-	return fmt.Errorf("pull %s: %w", images[0].Reference, err)
+	return fmt.Errorf("pull %s: %w", images[0].Label, err)
 }
 
 // items are the blobs of all images, each once, in the order in which they are
@@ -131,7 +134,7 @@ func items(images []image.Image) ([]transfer.Item, error) {
 		for _, blob := range img.Blobs() {
 			size, met := known[blob.Digest]
 			if met && size != blob.Size {
-				return nil, fmt.Errorf("pull %s: %w: blob %s has two sizes: %d and %d", img.Reference, image.ErrVerification, blob.Digest, size, blob.Size)
+				return nil, fmt.Errorf("pull %s: %w: blob %s has two sizes: %d and %d", img.Label, image.ErrVerification, blob.Digest, size, blob.Size)
 			}
 			known[blob.Digest] = blob.Size
 			i, wanted := at[blob.Digest]
@@ -167,7 +170,7 @@ func (p *pull) split(images []image.Image, err *transfer.BlobsError) (failed []F
 			rest = append(rest, img)
 			continue
 		}
-		failed = append(failed, Failure{img.Reference.String(), fmt.Errorf("pull %s: %w", img.Reference, err.Blobs[i].Err)})
+		failed = append(failed, Failure{img.Label, fmt.Errorf("pull %s: %w", img.Label, err.Blobs[i].Err)})
 	}
 	return failed, rest
 }
@@ -222,7 +225,7 @@ func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item)
 // does not keep the others.
 func (p *pull) transfer() transfer.Options {
 	opts := p.opts.Transfer
-	opts.KeepGoing = len(p.references) > 1
+	opts.KeepGoing = len(p.from) > 1
 	return opts
 }
 
@@ -262,10 +265,10 @@ func places(ctx context.Context, out image.Output, todo []transfer.Item) (ready,
 // saveUnknown saves what is no manifest among the components of the image.
 func (p *pull) saveUnknown(r ref.Reference, err error) error {
 	var unknown *image.UnknownError
-	if p.opts.Format != Components || !errors.As(err, &unknown) {
+	dir := p.opts.Output
+	if p.opts.Format != Components || !errors.As(err, &unknown) || dir == "" && r.Repository == "" {
 		return err
 	}
-	dir := p.opts.Output
 	if dir == "" {
 		if r.Tag == "" && r.Digest == "" {
 			r = r.WithTag("latest")
@@ -282,27 +285,27 @@ func (p *pull) saveUnknown(r ref.Reference, err error) error {
 // warn tells what some loaders will not make of the image.
 func (p *pull) warn(img image.Image) {
 	if entry := img.Entry(); p.opts.Format == OCI && strings.HasPrefix(entry.MediaType, "application/vnd.docker.") {
-		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Reference, entry.MediaType)
+		p.note("%s has Docker's media type (%s): umoci takes no such image from a layout, older skopeo and podman only one that is alone, as oci:DIR", img.Label, entry.MediaType)
 	}
 	if (p.opts.Format == OCI || p.opts.Format == Archive) && p.opts.Layers == "" && slices.ContainsFunc(img.Blobs(), image.IsForeign) {
-		p.note("%s has foreign layers: skopeo and podman, from oci: and oci-archive:, want them from their URLs although they are there", img.Reference)
+		p.note("%s has foreign layers: skopeo and podman, from oci: and oci-archive:, want them from their URLs although they are there", img.Label)
 	}
 	if p.opts.Format != Archive {
 		return
 	}
 	if img.IsArtifact() {
-		p.warning("%s is no container image (its config is %s): loaders will not take the archive", img.Reference, img.Manifests[0].Config.MediaType)
+		p.warning("%s is no container image (its config is %s): loaders will not take the archive", img.Label, img.Manifests[0].Config.MediaType)
 	}
 	if img.Name.Tag == "" {
-		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Reference)
+		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Label)
 	}
 	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Carried(), func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
-		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Reference)
+		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Label)
 	}
 	for _, m := range img.Manifests {
 		for _, d := range append([]image.Descriptor{m.Descriptor, m.Config.Descriptor}, m.Layers...) {
 			if d.Digest.Algorithm() != "sha256" {
-				p.warning("%s has %s digests: only classic Docker and podman load such an archive", img.Reference, d.Digest.Algorithm())
+				p.warning("%s has %s digests: only classic Docker and podman load such an archive", img.Label, d.Digest.Algorithm())
 				return
 			}
 		}

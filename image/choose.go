@@ -77,7 +77,10 @@ func (v *resolver) walk(ctx context.Context, index Content, depth int) ([]choice
 		}
 		mediaType := mediaTypeOnly(d.MediaType)
 		if isVague(mediaType) || IsIndex(mediaType) {
-			if c.content, err = v.fetch(ctx, d); err != nil {
+			if c.content, err = v.fetch(ctx, d); v.want.Present && errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
 				return nil, err
 			}
 			mediaType = c.content.MediaType

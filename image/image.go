@@ -30,9 +30,12 @@ type Content struct {
 type Image struct {
 	// Reference is the name that the image was asked for by, with the tag
 	// that was chosen where none was written.
+	// Empty for an image on disk that has no name.
 	Reference ref.Reference
+	// Label is what messages call it: its reference, or where it is on disk.
+	Label string
 	// Name is what the image is called where it goes: a name with a tag, or
-	// with a digest where there is no tag.
+	// with a digest where there is no tag. Empty where it has none.
 	Name ref.Reference
 	// Indexes are those that lead from what the reference names to the
 	// manifests, each after one that names it. There are none where the

@@ -56,6 +56,9 @@ type Platforms struct {
 	List []Platform
 	// All wants every manifest, attestations too.
 	All bool
+	// Present leaves out, of all, those that the source does not have though its
+	// indexes name them, as a Store may.
+	Present bool
 }
 
 // AllPlatforms is the word that stands for every platform.

@@ -48,7 +48,10 @@ func (img Image) Named(refName string) Descriptor {
 		MediaType:   entry.MediaType,
 		Digest:      entry.Digest,
 		Size:        entry.Size,
-		Annotations: map[string]string{AnnotationImageName: img.Name.String()},
+		Annotations: map[string]string{},
+	}
+	if img.Name.Repository != "" {
+		d.Annotations[AnnotationImageName] = img.Name.String()
 	}
 	if refName != "" {
 		d.Annotations[ocispec.AnnotationRefName] = refName

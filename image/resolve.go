@@ -85,7 +85,12 @@ func (v *resolver) image(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	img := Image{Reference: v.ref, Name: v.ref, Source: v.src}
+	if v.want.Present {
+		if chosen, err = v.present(ctx, chosen); err != nil {
+			return Image{}, err
+		}
+	}
+	img := Image{Reference: v.ref, Label: v.name(), Name: v.ref, Source: v.src}
 	if v.ref.Tag != "" {
 		img.Name = v.ref.WithDigest("")
 	}
@@ -112,6 +117,26 @@ func (v *resolver) load(ctx context.Context, chosen []choice) ([]Manifest, error
 		})
 	}
 	return manifests, group.Wait()
+}
+
+// present are the choices whose manifests the source has.
+func (v *resolver) present(ctx context.Context, chosen []choice) ([]choice, error) {
+	var present []choice
+	for _, c := range chosen {
+		content, err := v.contentOf(ctx, c)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		c.content = content
+		present = append(present, c)
+	}
+	if len(present) == 0 {
+		return nil, fmt.Errorf("choose platform: %w: of the index's manifests none is there", ErrNotFound)
+	}
+	return present, nil
 }
 
 // isUntold says that nothing but its config tells whether a manifest is that of

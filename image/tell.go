@@ -21,16 +21,16 @@ func (img Image) Tell(want Platforms, events EventFunc) {
 	if len(names) == 0 {
 		return
 	}
-	text := fmt.Sprintf("%s for %s", img.Reference, strings.Join(names, ", "))
+	text := fmt.Sprintf("%s for %s", img.Label, strings.Join(names, ", "))
 	host := DefaultPlatform()
 	switch {
 	case attestations > 0:
 		text += fmt.Sprintf(", with %d attestations", attestations)
 	case len(want.List) > 0 || want.All:
 	case !fits(img.Manifests[0].Platform, Platform{OS: host.OS, Architecture: host.Architecture}):
-		text = fmt.Sprintf("%s is there for %s only (this machine is %s)", img.Reference, names[0], FormatPlatform(host))
+		text = fmt.Sprintf("%s is there for %s only (this machine is %s)", img.Label, names[0], FormatPlatform(host))
 		if img.Manifests[0].Platform.Architecture == "" {
-			text = fmt.Sprintf("%s does not say which architecture it is for", img.Reference)
+			text = fmt.Sprintf("%s does not say which architecture it is for", img.Label)
 		}
 		events.Send(Event{Kind: EventWarning, Text: text})
 		return

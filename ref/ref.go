@@ -44,8 +44,11 @@ func (r Reference) Name() string {
 
 // String is the full name, with the tag and the digest that are there:
 // docker.io/library/alpine:3.20@sha256:…. Parse reads it back as the same
-// reference, but for the Scheme.
+// reference, but for the Scheme. It is empty for the zero Reference.
 func (r Reference) String() string {
+	if r == (Reference{}) {
+		return ""
+	}
 	s := r.Name()
 	if r.Tag != "" {
 		s += ":" + r.Tag

@@ -32,7 +32,7 @@ import (
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
-//	waitfile FILE               wait until a file is there
+//	waitfile FILE [TEXT]        wait until a file is there, with a text in it
 //	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
 //
 // Variables: $REGISTRY is the host of the registry that was started last, $ARCH
@@ -209,14 +209,14 @@ func take(m map[string]string, key string) (string, bool) {
 }
 
 func waitfile(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: waitfile FILE")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: waitfile FILE [TEXT]")
 	}
-	path := ts.MkAbs(args[0])
+	path, text := ts.MkAbs(args[0]), strings.Join(args[1:], "")
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
+		if content, err := os.ReadFile(path); err == nil && strings.Contains(string(content), text) {
 			return
 		}
 	}
-	ts.Fatalf("%s does not come", args[0])
+	ts.Fatalf("%s does not come", strings.Join(args, " "))
 }
