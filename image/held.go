@@ -2,9 +2,7 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -35,15 +33,18 @@ func (v *resolver) held(ctx context.Context) (Image, error) {
 	case v.root != nil && v.root.Annotations[AnnotationDocuments] != "":
 		err = h.listed(ctx, root, v.root.Annotations[AnnotationDocuments])
 	default:
-		err = h.walk(ctx, root, 1)
+		v.want.Present = true
+		if h.chosen, err = v.choose(ctx, root); err == nil {
+			h.chosen, err = v.present(ctx, h.chosen)
+		}
 	}
 	if err == nil && len(h.chosen) == 0 {
-		err = fmt.Errorf("%w: none of the index's manifests is there", ErrNotFound)
+		err = fmt.Errorf("annotation %s: %w: it lists no manifest", AnnotationDocuments, ErrVerification)
 	}
 	if err != nil {
 		return Image{}, err
 	}
-	img := Image{Reference: v.ref, Name: v.ref, Source: v.src, Indexes: v.opened, KeepIndexes: len(v.opened) > 0}
+	img := Image{Reference: v.ref, Label: v.name(), Name: v.ref, Source: v.src, Indexes: v.opened, KeepIndexes: len(v.opened) > 0}
 	if v.ref.Tag != "" {
 		img.Name = v.ref.WithDigest("")
 	}
@@ -114,40 +115,4 @@ func choiceOf(d Descriptor) choice {
 		c.told = d.Platform
 	}
 	return c
-}
-
-// walk takes what is there of all that is below an index.
-func (h *holding) walk(ctx context.Context, index Content, depth int) error {
-	manifests, err := h.open(index, depth)
-	if err != nil {
-		return err
-	}
-	for _, d := range manifests {
-		if h.met[d.Digest] {
-			continue
-		}
-		if h.met[d.Digest] = true; len(h.met) > MaxDescriptors {
-			return fmt.Errorf("read index %s: %w: more than %d manifests", index.Digest, ErrVerification, MaxDescriptors)
-		}
-		c := choiceOf(d)
-		c.content, err = h.fetch(ctx, d)
-		switch {
-		case errors.Is(err, ErrNotFound), errors.Is(err, ErrMediaType):
-			continue
-		case err != nil:
-			return err
-		case !IsIndex(c.content.MediaType):
-			h.chosen = append(h.chosen, c)
-			continue
-		}
-		before := len(h.chosen)
-		opened := slices.Clone(h.opened)
-		if err := h.walk(ctx, c.content, depth+1); err != nil {
-			return err
-		}
-		if len(h.chosen) == before {
-			h.opened = opened // it leads to nothing that is there
-		}
-	}
-	return nil
 }

@@ -48,7 +48,7 @@ func TestHeld(t *testing.T) {
 	if diff := cmp.Diff(digests([]Descriptor{amd, arm}), manifestsOf(img)); diff != "" {
 		t.Errorf("manifests (-want +got):\n%s", diff)
 	}
-	if len(img.Indexes) != 2 || img.Indexes[1].Digest != inner.Digest || !img.KeepIndexes || img.Name.String() != "r.io/a:1" {
+	if len(img.Indexes) != 3 || img.Indexes[2].Digest != inner.Digest || !img.KeepIndexes || img.Name.String() != "r.io/a:1" {
 		t.Errorf("%s has %d indexes", img.Name, len(img.Indexes))
 	}
 
