@@ -41,7 +41,7 @@ func Apply(ctx context.Context, files []string, opts PullOptions) ([]PullResult,
 	case opts.Format != "" && opts.Format != Archive && opts.Format != OCI:
 		return nil, fmt.Errorf("format %s: a delta becomes an archive or an OCI layout", opts.Format)
 	}
-	p, err := newPull(from[len(from)-1:], PullOptions{
+	p, err := newPull([]asked{{Location: from[len(from)-1]}}, PullOptions{
 		Format: opts.Format, Output: opts.Output, Stream: opts.Stream, Restart: opts.Restart,
 		Transfer: opts.Transfer, Events: opts.Events,
 	})

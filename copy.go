@@ -1,18 +1,15 @@
 package davit
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"sync/atomic"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/transfer"
 )
@@ -21,9 +18,19 @@ import (
 // platforms, anonymously.
 type CopyOptions struct {
 	// Platforms are those of PullOptions. None: all of them, attestations too,
-	// so that the index keeps its digest. With one its manifest stands for
-	// itself; with several the index is trimmed to them.
+	// so that the index keeps its digest; of an image on disk all that are
+	// there. With one its manifest stands for itself; with several the index
+	// that goes into a registry is trimmed to them.
 	Platforms []string
+	// NoForeign leaves out the layers that have URLs where they stand, as
+	// PullOptions has it.
+	NoForeign bool
+	// SkipSame takes an image for copied whose name at the destination means
+	// what it means at the source, without a look at its blobs: where all
+	// platforms are wanted that costs one request on each side.
+	SkipSame bool
+	// KeepGoing copies what of several images can be copied.
+	KeepGoing bool
 	// Source and Destination tell how registries are reached. They are two, so
 	// that each side has its own credential.
 	Source, Destination registry.Options
@@ -34,54 +41,76 @@ type CopyOptions struct {
 	Events image.EventFunc
 }
 
-// CopyResult is what a copy has done. Its JSON is the command line's --json.
+// CopyItem is one image that is copied.
+type CopyItem struct {
+	// Source is read by ParseLocation, Destination by ParseDestination.
+	Source, Destination string
+	// Platforms, if there are any, are taken in place of the options'.
+	Platforms []string
+}
+
+// CopyResult is what was copied of one image. Its JSON is the command line's
+// --json.
 type CopyResult struct {
 	// Source and Destination are full names, with the tags that were taken.
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
+	// Path is the file or directory that was written, where one was.
+	Path string `json:"path,omitempty"`
 	// Digest is what the destination's name means now.
 	Digest digest.Digest `json:"digest"`
-	// Blobs is how many the image has, Size their bytes; of those Sent bytes
-	// went to the destination, and Mounted bytes it took from another
-	// repository of its own. The others were there.
-	Blobs   int   `json:"blobs"`
+	// Same says that it did so already, so that nothing was looked at: see
+	// CopyOptions.SkipSame. The figures below are 0 then.
+	Same bool `json:"same,omitempty"`
+	// Size is that of the image's blobs, each once, in bytes; of those Sent
+	// bytes were sent for it, and Mounted bytes the destination took from another
+	// repository of its own. The others were there, or were sent for another
+	// image.
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`
+	// Seconds is how long the copy took, of all images.
+	Seconds float64 `json:"seconds"`
 }
 
-// Copy copies an image, in a registry or on disk, into a repository of a
-// registry, without a file in between. What the destination has is not sent;
-// on the registry that the image is in, blobs are mounted. Manifests come when
-// all that they name is there, and the tag last, so that an interrupted copy
-// leaves nothing that is not whole, and goes on where it was when it is run
-// again. Without a tag the destination gets the source's.
-//
-// Errors wrap image.ErrNotFound, image.ErrUnauthorized or
-// image.ErrVerification where one of them is the cause.
+// Copy copies an image, in a registry or on disk, into a registry or onto the
+// disk. See CopyAll.
 func Copy(ctx context.Context, source, destination string, opts CopyOptions) (CopyResult, error) {
-	opts = opts.withDefaults()
-	l, err := openLook(ctx, source, LookOptions{Registry: opts.Source, Transfer: opts.Transfer, Events: opts.Events})
-	if err != nil {
+	results, err := CopyAll(ctx, []CopyItem{{Source: source, Destination: destination}}, opts)
+	if len(results) == 0 {
 		return CopyResult{}, err
 	}
-	defer l.close()
-	c, err := newCopier(l, destination, opts)
+	return results[0], err
+}
+
+// CopyAll copies several images, each blob once.
+//
+// Into a registry they go without a file in between. What a repository has is
+// not sent; what another one of the same registry has is mounted. Manifests come
+// when all that they name is there, and the tag last, so that an interrupted
+// copy leaves nothing that is not whole, and goes on where it was when it is run
+// again. Without a tag the destination gets the source's. A destination with a
+// digest is an error where the source is another one.
+//
+// Onto the disk they go as PullAll writes them, all images of one path together.
+//
+// The results are in the order of the items. Where some of several images could
+// not be copied, the error is a *CopyError: with KeepGoing the others are, else
+// what was begun is left as it was. Errors wrap image.ErrNotFound,
+// image.ErrUnauthorized or image.ErrVerification where one of them is the cause.
+func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyResult, error) {
+	begun := time.Now()
+	c, err := newCopying(items, opts.withDefaults())
 	if err != nil {
-		return CopyResult{}, err
+		return nil, err
 	}
 	defer c.close()
-	img, err := c.resolve(ctx, opts.Platforms)
-	if err != nil {
-		return CopyResult{}, err
+	c.toRegistries(ctx)
+	c.toDisk(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
 	}
-	if err := c.name(img); err != nil {
-		return CopyResult{}, err
-	}
-	if err := c.copy(ctx, img); err != nil {
-		return CopyResult{}, fmt.Errorf("copy to %s: %w", c.destination, err)
-	}
-	return c.result(img), nil
+	return c.outcome(time.Since(begun))
 }
 
 func (o CopyOptions) withDefaults() CopyOptions {
@@ -90,187 +119,84 @@ func (o CopyOptions) withDefaults() CopyOptions {
 			*events = o.Events
 		}
 	}
+	if o.Transfer.Verdicts == nil {
+		o.Transfer.Verdicts = new(transfer.Verdicts)
+	}
+	o.Transfer.Retries = cmp.Or(o.Transfer.Retries, transfer.DefaultRetries)
 	return o
 }
 
-// copier copies to one repository.
-type copier struct {
-	*look
-	destination ref.Reference
-	session     *registry.Session
-	target      *registry.Repository
-	transfer    transfer.Options
-	retries     int
-
-	sent, mounted atomic.Int64
+// CopyError says which of several images could not be copied.
+type CopyError struct {
+	Failures []Failure
+	// Asked is how many images were asked for, Copied how many are there now.
+	Asked, Copied int
 }
 
-func newCopier(l *look, destination string, opts CopyOptions) (*copier, error) {
-	r, err := ref.Parse(destination)
-	if err != nil {
-		return nil, err
+// Summary is the first line of Error.
+func (e *CopyError) Summary() string {
+	summary := fmt.Sprintf("%d of %d images could not be copied", len(e.Failures), e.Asked)
+	if e.Copied > 0 {
+		summary += fmt.Sprintf(", %d are copied", e.Copied)
 	}
-	c := &copier{look: l, destination: r, transfer: opts.Transfer, session: registry.NewSession(opts.Destination)}
-	if c.retries = opts.Transfer.Retries; c.retries == 0 {
-		c.retries = transfer.DefaultRetries
-	}
-	route, err := c.session.Route(r)
-	if err != nil {
-		return nil, errors.Join(err, c.session.Close())
-	}
-	if c.target, err = c.session.OpenEndpoint(route.Origin); err != nil {
-		return nil, errors.Join(err, c.session.Close())
-	}
-	return c, nil
+	return summary + ":"
 }
 
-// close gives up idle connections.
-func (c *copier) close() { _ = c.session.Close() }
-
-// resolve finds the image for the wanted platforms, and trims its index where
-// they are not all.
-func (c *copier) resolve(ctx context.Context, platforms []string) (image.Image, error) {
-	want := image.Platforms{All: true}
-	if len(platforms) > 0 {
-		var err error
-		if want, err = image.ParsePlatforms(platforms...); err != nil {
-			return image.Image{}, err
-		}
+// Error has a line for each image that failed.
+func (e *CopyError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Summary())
+	for _, f := range e.Failures {
+		fmt.Fprintf(&b, "\n  %v", f.Err)
 	}
-	img, err := c.find.Image(ctx, want)
-	if err != nil {
-		return image.Image{}, err
-	}
-	img.Source, img.Mirrors = layerSources(c.source.Source)
-	root := img.Root().Digest
-	if !img.KeepIndexes || want.All {
-		return img, nil
-	}
-	if img, err = image.Trim(img); err != nil {
-		return image.Image{}, fmt.Errorf("%s: trim the index: %w", c.at, err)
-	}
-	if img.Root().Digest != root {
-		c.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf("the index of these platforms alone has the digest %s, not %s", img.Root().Digest, root)})
-	}
-	return img, nil
+	return b.String()
 }
 
-// name settles what the image is called at the destination.
-func (c *copier) name(img image.Image) error {
-	switch d := c.destination.Digest; {
-	case d != "" && d != img.Entry().Digest:
-		return fmt.Errorf("copy to %s: %w: what is copied has the digest %s", c.destination, image.ErrVerification, img.Entry().Digest)
-	case c.destination.TagOrDigest() == "":
-		c.destination = c.destination.WithTag(img.Name.Tag)
+// Unwrap is why each of them failed.
+func (e *CopyError) Unwrap() []error {
+	var errs []error
+	for _, f := range e.Failures {
+		errs = append(errs, f.Err)
 	}
-	return nil
+	return errs
 }
 
-// copy sends blobs, then manifests, then what has the tag.
-func (c *copier) copy(ctx context.Context, img image.Image) error {
-	if err := c.blobs(ctx, img); err != nil {
-		return err
-	}
-	entry := img.Entry()
-	for _, m := range img.Manifests {
-		if m.Digest == entry.Digest {
+// outcome is what has become of the images.
+func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
+	var results []CopyResult
+	failed := &CopyError{Asked: len(c.jobs)}
+	for _, j := range c.jobs {
+		if j.err != nil {
+			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
 			continue
 		}
-		if err := c.manifest(ctx, m.Content, ""); err != nil {
-			return err
+		if j.done {
+			r := j.result()
+			r.Seconds = took.Seconds()
+			results = append(results, r)
 		}
 	}
-	if img.KeepIndexes {
-		for _, index := range slices.Backward(img.Indexes[1:]) {
-			if err := c.manifest(ctx, index, ""); err != nil {
-				return err
-			}
-		}
-	}
-	return c.manifest(ctx, entry, c.destination.Tag)
-}
-
-func (c *copier) manifest(ctx context.Context, m image.Content, tag string) error {
-	_, err := c.target.PushManifest(ctx, m, tag)
-	return err
-}
-
-// lanes is how many blobs are sent at once.
-const lanes = 8
-
-// blobs sends what is not there. What a registry has lost in the middle is sent
-// anew, as long as others come through.
-func (c *copier) blobs(ctx context.Context, img image.Image) error {
-	items, err := items([]image.Image{img})
-	if err != nil {
-		return err
-	}
-	for failures := 0; ; {
-		before := c.sent.Load() + c.mounted.Load()
-		_, err := transfer.Relay(ctx, items, c.transfer, lanes, func(i int, blob io.Reader) error {
-			return c.blob(ctx, items[i].Blob, blob)
-		})
-		var again *image.RetryError
-		if err == nil || !errors.As(err, &again) {
-			if err != nil {
-				return err
-			}
-			break
-		}
-		if failures++; c.sent.Load()+c.mounted.Load() > before {
-			failures = 1
-		}
-		if failures > c.retries {
-			return err
-		}
-	}
-	for _, m := range img.Manifests {
-		if err := c.blob(ctx, m.Config.Descriptor, bytes.NewReader(m.Config.Bytes)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// blob sends one blob, unless it is there or can be mounted.
-func (c *copier) blob(ctx context.Context, d image.Descriptor, content io.Reader) error {
-	has, err := c.target.HasBlob(ctx, d)
-	if err != nil || has {
-		return err
-	}
-	mounted, err := c.target.MountBlob(ctx, d, c.look.source.Source)
+	failed.Copied = len(results)
 	switch {
-	case err != nil:
-		return err
-	case mounted:
-		c.mounted.Add(d.Size)
-		return nil
+	case len(failed.Failures) == 0:
+		return results, nil
+	case len(c.jobs) == 1:
+		return nil, failed.Failures[0].Err
 	}
-	if err := c.target.PushBlob(ctx, d, content); err != nil {
-		return err
-	}
-	c.sent.Add(d.Size)
-	return nil
+	return results, failed
 }
 
-func (c *copier) result(img image.Image) CopyResult {
-	r := CopyResult{
-		Source: c.called(), Destination: c.destination.String(), Digest: img.Entry().Digest,
-		Sent: c.sent.Load(), Mounted: c.mounted.Load(),
+// fail notes why an image cannot be copied. The caller holds no lock.
+func (c *copying) fail(j *copyJob, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j.err == nil {
+		j.err = err
 	}
-	seen := map[digest.Digest]bool{}
-	add := func(d image.Descriptor) {
-		if !seen[d.Digest] {
-			seen[d.Digest] = true
-			r.Blobs++
-			r.Size += d.Size
-		}
-	}
-	for _, m := range img.Manifests {
-		add(m.Config.Descriptor)
-	}
-	for _, d := range img.Blobs() {
-		add(d)
-	}
-	return r
+	c.failed.Store(true)
+}
+
+// over says that nothing more is to be begun.
+func (c *copying) over(ctx context.Context) bool {
+	return ctx.Err() != nil || !c.opts.KeepGoing && c.failed.Load()
 }

@@ -42,15 +42,24 @@ func Pull(ctx context.Context, name string, opts PullOptions) (PullResult, error
 // written, and nothing fetched where one could not even be resolved; else what
 // was fetched of the others is kept for the next run.
 func PullAll(ctx context.Context, names []string, opts PullOptions) ([]PullResult, error) {
-	var from []Location
+	want, err := image.ParsePlatforms(opts.Platforms...)
+	if err != nil {
+		return nil, err
+	}
+	var all []asked
 	for _, name := range names {
 		at, err := parsePulled(name)
 		if err != nil {
 			return nil, err
 		}
-		from = append(from, at)
+		all = append(all, asked{Location: at, platforms: want})
 	}
-	return pullAll(ctx, from, opts)
+	p, err := newPull(all, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	return p.all(ctx)
 }
 
 func parsePulled(name string) (Location, error) {
@@ -61,13 +70,9 @@ func parsePulled(name string) (Location, error) {
 	return at, err
 }
 
-func pullAll(ctx context.Context, from []Location, opts PullOptions) ([]PullResult, error) {
+// all pulls what was asked for.
+func (p *pull) all(ctx context.Context) ([]PullResult, error) {
 	begun := time.Now()
-	p, err := newPull(from, opts)
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
 	if err := p.openBases(ctx); err != nil {
 		return nil, err
 	}
@@ -93,6 +98,7 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 		r := p.result(img, written)
 		r.Seconds = time.Since(begun).Seconds()
 		results = append(results, r)
+		p.results[p.located[img.Label]] = r
 	}
 	if len(failures) > 0 {
 		return results, p.failure(failures, len(results))
@@ -100,37 +106,54 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 	return results, nil
 }
 
+// asked is an image that is to be pulled.
+type asked struct {
+	Location
+	platforms image.Platforms
+	// name is what it is called where it goes; tag the tag alone that it gets
+	// there. Empty: it is called as what it is asked by.
+	name ref.Reference
+	tag  string
+}
+
+func (a asked) same(b asked) bool {
+	return a.Location == b.Location && a.name == b.name && a.tag == b.tag
+}
+
 // pull is one PullAll.
 type pull struct {
-	opts      PullOptions
-	from      []Location
-	platforms image.Platforms
-	tag       ref.Reference
-	bases     []base   // of PullOptions.Since
-	inputs    []string // files that the output may not replace
+	opts   PullOptions
+	from   []asked
+	bases  []base   // of PullOptions.Since
+	inputs []string // files that the output may not replace
 
 	sources *sources
 	roots   map[string]digest.Digest // what each image was named by, by its label
+	located map[string]Location      // by label
+	results map[Location]PullResult  // of what was written
 }
 
 // newPull finds what is wrong before any request is made.
-func newPull(from []Location, opts PullOptions) (*pull, error) {
-	p := &pull{opts: opts.withDefaults(), roots: map[string]digest.Digest{}}
-	p.sources = newSources(p.opts.Registry, p.opts.Events)
-	for _, at := range from {
-		if !slices.Contains(p.from, at) {
-			p.from = append(p.from, at)
-		}
-	}
-	var err error
-	if p.platforms, err = image.ParsePlatforms(opts.Platforms...); err != nil {
-		return nil, err
+func newPull(all []asked, opts PullOptions) (*pull, error) {
+	p := &pull{
+		opts:  opts.withDefaults(),
+		roots: map[string]digest.Digest{}, located: map[string]Location{}, results: map[Location]PullResult{},
 	}
 	if opts.Tag != "" {
-		if p.tag, err = ref.ParseName(opts.Tag); err != nil {
+		name, err := ref.ParseName(opts.Tag)
+		if err != nil {
 			return nil, fmt.Errorf("tag %q: %w", opts.Tag, err)
 		}
+		for i := range all {
+			all[i].name = name
+		}
 	}
+	for _, a := range all {
+		if !slices.ContainsFunc(p.from, a.same) {
+			p.from = append(p.from, a)
+		}
+	}
+	p.sources = newSources(p.opts.Registry, p.opts.Events)
 	return p, p.opts.Validate(len(p.from))
 }
 
@@ -234,6 +257,15 @@ func (o PullOptions) checkLevel() error {
 	return nil
 }
 
+// names are what was asked for.
+func (p *pull) names() []string {
+	var names []string
+	for _, a := range p.from {
+		names = append(names, a.String())
+	}
+	return names
+}
+
 // close closes what the images are in.
 func (p *pull) close() { p.sources.close() }
 
@@ -261,41 +293,41 @@ func (p *pull) resolve(ctx context.Context) ([]image.Image, []Failure) {
 	}
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
-	for i, at := range p.from {
+	for i, a := range p.from {
 		group.Go(func() error {
-			found[i], roots[i], errs[i] = p.resolveOne(ctx, at)
+			found[i], roots[i], errs[i] = p.resolveOne(ctx, a)
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own error
 	var images []image.Image
 	var failures []Failure
-	for i, at := range p.from {
+	for i, a := range p.from {
 		if errs[i] != nil {
-			failures = append(failures, Failure{at.String(), errs[i]})
+			failures = append(failures, Failure{a.String(), errs[i]})
 		} else {
 			images = append(images, found[i])
-			p.roots[found[i].Label] = roots[i]
+			p.roots[found[i].Label], p.located[found[i].Label] = roots[i], a.Location
 		}
 	}
 	return images, failures
 }
 
 // resolveOne finds an image, and the digest that its reference names.
-func (p *pull) resolveOne(ctx context.Context, at Location) (image.Image, digest.Digest, error) {
-	l, err := openLookAt(ctx, at, p.platforms, LookOptions{Events: p.opts.Events, sources: p.sources})
+func (p *pull) resolveOne(ctx context.Context, a asked) (image.Image, digest.Digest, error) {
+	l, err := openLookAt(ctx, a.Location, a.platforms, LookOptions{Events: p.opts.Events, sources: p.sources})
 	if err != nil {
 		return image.Image{}, "", err
 	}
 	img, err := l.resolve(ctx)
 	if err != nil {
-		return image.Image{}, "", p.saveUnknown(at.Reference, err)
+		return image.Image{}, "", p.saveUnknown(a.Reference, err)
 	}
-	img.Tell(p.platforms, p.opts.Events)
+	img.Tell(a.platforms, p.opts.Events)
 	img.Source, img.Mirrors = layerSources(l.source.Source)
 	root := img.Root().Digest
-	if p.opts.Tag != "" {
-		img.Name = p.tag
+	if img.Name, err = a.called(img.Name); err != nil {
+		return image.Image{}, "", fmt.Errorf("%s: %w", img.Label, err)
 	}
 	if p.opts.TrimIndex {
 		if img, err = image.Trim(img); err != nil {
@@ -311,6 +343,19 @@ func (p *pull) resolveOne(ctx context.Context, at Location) (image.Image, digest
 	img = p.without(img)
 	p.warn(img)
 	return img, root, nil
+}
+
+// called is what an image of some name is called where it goes.
+func (a asked) called(name ref.Reference) (ref.Reference, error) {
+	switch {
+	case a.name.Repository != "":
+		return a.name, nil
+	case a.tag == "":
+		return name, nil
+	case name.Repository == "":
+		return ref.Reference{}, fmt.Errorf("it has no name to which the tag %s could be given: give it a whole name", a.tag)
+	}
+	return name.WithDigest("").WithTag(a.tag), nil
 }
 
 // written is what came out of a pull.

@@ -160,7 +160,7 @@ func (p *pull) recodeLayout(ctx context.Context, w written, todo []transfer.Item
 // whatever its images are now, the next run finds it. Where another process is
 // at the same, it waits.
 func (p *pull) openLayoutSpool(ctx context.Context, dir string, blobs []image.Descriptor) (*spool, error) {
-	name := "recode-" + digest.FromString(fmt.Sprint(p.from)).Encoded()[:12]
+	name := "recode-" + digest.FromString(fmt.Sprint(p.names())).Encoded()[:12]
 	for told := false; ; told = true {
 		s, err := p.openSpool(filepath.Join(dir, layout.PartialDir, name), filepath.Join(dir, name), blobs)
 		if !errors.Is(err, partial.ErrLocked) {

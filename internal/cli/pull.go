@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,8 +27,9 @@ const pullLong = `Take images out of their registries and write them, as one of 
   rootfs       the image's file system as one tar, for WSL or chroot
   files        the same, unpacked into a directory that is new or empty
 
-IMAGE is a name as docker pull takes it, or a registry's URL. Several images go
-into one archive or layout, each blob once. What an interrupted pull has fetched
+IMAGE is a name as docker pull takes it, or a registry's URL, or an image on disk:
+x.tar, ./layout, oci:DIR, docker-archive:FILE, with :NAME where there are several.
+Several images go into one archive or layout, each blob once. What an interrupted pull has fetched
 is used when the same command runs again. No file stands under its name before
 it is whole and verified; of a layout or components, what names the image comes
 last.
@@ -44,6 +46,7 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull app:1 -p linux/amd64,linux/arm64      the index as served, two platforms
   davit pull app:1 -f components -o parts
   davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
+  davit pull ./saved.tar -f rootfs -o x.tar.gz     of docker save's archive
   davit pull app:1 --layers gzip                   for Docker before 23
   davit pull ghcr.io/org/app@sha256:… --tag app:1
   davit pull registry.lan:5000/app -u me --password-stdin < password
@@ -82,6 +85,7 @@ type pullOptions struct {
 
 	given      func(flag string) bool
 	references []ref.Reference // names, parsed by validate
+	paths      []string        // likewise, of images on disk
 	aliases    []alias         // that were among them
 }
 
@@ -173,12 +177,12 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 		}
 		return usagef("the %s is not written to a terminal: pipe it into a program, %s for one, or choose a file with -o FILE", o.format, program)
 	}
-	for _, err := range []error{o.registry.validate(o.references), o.transfer.validate(), o.display.validate()} {
-		if err != nil {
+	if len(o.references) > 0 {
+		if err := o.registry.validate(o.references); err != nil {
 			return err
 		}
 	}
-	return nil
+	return cmp.Or(o.transfer.validate(), o.display.validate())
 }
 
 // parse reads the names, which may be aliases.
@@ -191,6 +195,10 @@ func (o *pullOptions) parse() error {
 		return err
 	}
 	for i, name := range o.names {
+		if at, err := davit.ParseLocation(name); err == nil && at.Path != "" && !at.Guessed {
+			o.paths = append(o.paths, name)
+			continue
+		}
 		r, meant, err := parseName(config, name)
 		if err != nil {
 			return err
@@ -257,9 +265,12 @@ func (o *pullOptions) validateFlags() error {
 			return err
 		}
 	}
-	distinct := map[ref.Reference]bool{}
+	distinct := map[string]bool{}
 	for _, r := range o.references {
-		distinct[r] = true
+		distinct[r.Scheme+"//"+r.String()] = true
+	}
+	for _, path := range o.paths {
+		distinct[path] = true
 	}
 	opts := o.library()
 	if o.output == stream {
@@ -330,8 +341,10 @@ func validateFile(flag, path string) error {
 func (o *pullOptions) run(ctx context.Context, s streams) error {
 	opts := o.library()
 	var err error
-	if opts.Registry, err = o.registry.options(ctx, s, o.references); err != nil {
-		return err
+	if len(o.references) > 0 {
+		if opts.Registry, err = o.registry.options(ctx, s, o.references); err != nil {
+			return err
+		}
 	}
 	opts.Registry.Retries = o.transfer.metadataRetries()
 	if opts.Format == davit.Rootfs || opts.Format == davit.Files {

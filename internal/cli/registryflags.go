@@ -60,6 +60,9 @@ func (f *registryFlags) options(ctx context.Context, s streams, references []ref
 
 // credentialFlags tell as whom registries are asked.
 type credentialFlags struct {
+	// side is what stands before the flags' names where a command has two sides:
+	// src- or dest-.
+	side          string
 	username      string
 	passwordStdin bool
 	tokenStdin    bool
@@ -69,44 +72,51 @@ type credentialFlags struct {
 
 func (f *credentialFlags) add(flags *pflag.FlagSet) {
 	f.addGiven(flags)
-	flags.StringVar(&f.authfile, "authfile", "", "`FILE` with credentials as podman login stores them")
+	flags.StringVar(&f.authfile, f.side+"authfile", "", "`FILE` with credentials as podman login stores them")
 }
 
 // addGiven is add for the flags that give a credential themselves.
 func (f *credentialFlags) addGiven(flags *pflag.FlagSet) {
-	flags.StringVarP(&f.username, "username", "u", "", "`USER` for the registry; asks for the password unless --password-stdin")
-	flags.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password from stdin")
-	flags.BoolVar(&f.tokenStdin, "token-stdin", false, "read a token from stdin, of whatever kind the registry takes")
+	short := "u"
+	if f.side != "" {
+		short = ""
+	}
+	flags.StringVarP(&f.username, f.side+"username", short, "", "`USER` for the registry; asks for the password unless --"+f.side+"password-stdin")
+	flags.BoolVar(&f.passwordStdin, f.side+"password-stdin", false, "read the password from stdin")
+	flags.BoolVar(&f.tokenStdin, f.side+"token-stdin", false, "read a token from stdin, of whatever kind the registry takes")
 	f.given = flags.Changed
 }
+
+// flag is one of the flags as it is written.
+func (f *credentialFlags) flag(name string) string { return "--" + f.side + name }
 
 // stdin is the flag that wants stdin, or empty.
 func (f *credentialFlags) stdin() string {
 	switch {
 	case f.passwordStdin:
-		return "--password-stdin"
+		return f.flag("password-stdin")
 	case f.tokenStdin:
-		return "--token-stdin"
+		return f.flag("token-stdin")
 	}
 	return ""
 }
 
 func (f *credentialFlags) validate(registries []string) error {
-	flag := "--username"
+	flag := f.flag("username")
 	if f.tokenStdin && f.username == "" {
-		flag = "--token-stdin"
+		flag = f.flag("token-stdin")
 	}
 	switch {
-	case f.given("username") && f.username == "":
-		return usagef("--username is empty")
+	case f.given(f.side+"username") && f.username == "":
+		return usagef("%s is empty", f.flag("username"))
 	case strings.Contains(f.username, ":"):
 		return errPasswordInUsername
-	case f.given("authfile") && f.authfile == "":
-		return usagef("--authfile is empty")
+	case f.given(f.side+"authfile") && f.authfile == "":
+		return usagef("%s is empty", f.flag("authfile"))
 	case f.passwordStdin && f.tokenStdin:
-		return usagef("--password-stdin and --token-stdin both want stdin")
+		return usagef("%s and %s both want stdin", f.flag("password-stdin"), f.flag("token-stdin"))
 	case f.passwordStdin && f.username == "":
-		return usagef("--password-stdin needs --username; a token alone is given with --token-stdin")
+		return usagef("%s needs %s; a token alone is given with %s", f.flag("password-stdin"), f.flag("username"), f.flag("token-stdin"))
 	case (f.username != "" || f.tokenStdin) && len(registries) > 1:
 		return usagef("%s is for one registry, but the images are in %s", flag, strings.Join(registries, " and "))
 	}
@@ -130,21 +140,25 @@ func (f *credentialFlags) provider(ctx context.Context, s streams, registries []
 			return nil, err
 		}
 	}
-	return credential.Chain(given, environment, credential.GitLab(nil), credential.Stored(credential.StoredOptions{AuthFile: f.authfile})), nil
+	return f.chain(given, environment), nil
+}
+
+func (f *credentialFlags) chain(given, environment credential.Provider) credential.Provider {
+	return credential.Chain(given, environment, credential.GitLab(nil), credential.Stored(credential.StoredOptions{AuthFile: f.authfile}))
 }
 
 // fromFlags is the credential that the flags give, or nil.
 func (f *credentialFlags) fromFlags(ctx context.Context, s streams, registries []string) (credential.Provider, error) {
 	switch {
 	case f.tokenStdin:
-		token, err := readSecret(ctx, s.in, "--token-stdin")
-		return credential.GivenToken(f.username, token, "--token-stdin", registries[0]), err
+		token, err := readSecret(ctx, s.in, f.flag("token-stdin"))
+		return credential.GivenToken(f.username, token, f.flag("token-stdin"), registries[0]), err
 	case f.passwordStdin:
-		password, err := readSecret(ctx, s.in, "--password-stdin")
-		return credential.Given(f.username, password, "--username", registries[0]), err
+		password, err := readSecret(ctx, s.in, f.flag("password-stdin"))
+		return credential.Given(f.username, password, f.flag("username"), registries[0]), err
 	case f.username != "":
 		password, err := askPassword(ctx, s, fmt.Sprintf("Password of %s for %s: ", f.username, registries[0]))
-		return credential.Given(f.username, password, "--username", registries[0]), err
+		return credential.Given(f.username, password, f.flag("username"), registries[0]), err
 	}
 	return nil, nil
 }

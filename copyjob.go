@@ -1,0 +1,175 @@
+package davit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// copyJob is one image that is copied.
+type copyJob struct {
+	from      Location
+	to        Destination
+	platforms image.Platforms
+
+	image  image.Image // once it is resolved
+	target *copyTarget // where it goes into a registry
+	disk   *PullResult // where it went onto the disk
+
+	missing       int // blobs that the target does not have yet
+	sent, mounted int64
+	same, done    bool
+	err           error
+	digest        digest.Digest // where same
+}
+
+// newCopyJob reads what is to be copied where.
+func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
+	j := &copyJob{platforms: image.Platforms{All: true}}
+	var err error
+	if j.from, err = ParseLocation(item.Source); err != nil {
+		return nil, err
+	}
+	if j.to, err = ParseDestination(item.Destination); err != nil {
+		return nil, err
+	}
+	platforms := item.Platforms
+	if len(platforms) == 0 {
+		platforms = opts.Platforms
+	}
+	if len(platforms) > 0 {
+		if j.platforms, err = image.ParsePlatforms(platforms...); err != nil {
+			return nil, err
+		}
+	}
+	j.platforms.Present = j.platforms.All && j.from.Path != ""
+	return j, nil
+}
+
+// resolve finds the image and what it is called at its destination. With
+// SkipSame it is done where the destination has it.
+func (c *copying) resolve(ctx context.Context, j *copyJob) error {
+	l, err := openLookAt(ctx, j.from, j.platforms, LookOptions{Events: c.opts.Events, sources: c.sources})
+	if err != nil {
+		return err
+	}
+	if j.target, err = c.target(j.to.Reference); err != nil {
+		return err
+	}
+	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present {
+		if err := c.skip(ctx, l, j); err != nil || j.done {
+			return err
+		}
+	}
+	if j.image, err = l.resolve(ctx); err != nil {
+		return err
+	}
+	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
+	if err := c.trim(j); err != nil {
+		return err
+	}
+	if c.opts.NoForeign {
+		j.image = c.leaveOut(j.image)
+	}
+	if err := j.name(j.image.Entry().Digest, j.image.Name.Tag); err != nil {
+		return err
+	}
+	if c.opts.SkipSame && c.names(ctx, j, j.image.Entry().Digest) {
+		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
+	}
+	return nil
+}
+
+// skip finds out by one request on each side whether the image is there.
+func (c *copying) skip(ctx context.Context, l *look, j *copyJob) error {
+	d, err := l.find.DescribeRoot(ctx)
+	if err != nil {
+		return err
+	}
+	if err := j.name(d.Digest, l.find.Reference().Tag); err != nil {
+		return err
+	}
+	if c.names(ctx, j, d.Digest) {
+		j.same, j.done, j.digest = true, true, d.Digest
+		j.image.Label = l.find.Reference().String()
+	}
+	return nil
+}
+
+// names says whether the destination's name means a digest already. Where that
+// cannot be found out it does not.
+func (c *copying) names(ctx context.Context, j *copyJob, want digest.Digest) bool {
+	d, err := j.target.Describe(ctx, j.to.Reference.TagOrDigest())
+	return err == nil && d.Digest == want
+}
+
+// trim takes out of the indexes what is not copied: a registry wants all that
+// they name.
+func (c *copying) trim(j *copyJob) error {
+	img := j.image
+	if !img.KeepIndexes || j.platforms.All && !j.platforms.Present {
+		return nil
+	}
+	root := img.Root().Digest
+	trimmed, err := image.Trim(img)
+	if err != nil {
+		return fmt.Errorf("%s: trim the index: %w", img.Label, err)
+	}
+	if d := trimmed.Root().Digest; d != root {
+		c.note("%s: the index is trimmed to the %d manifests that are copied: its digest is %s, not %s", img.Label, len(trimmed.Manifests), d, root)
+	}
+	j.image = trimmed
+	return nil
+}
+
+// name settles what an image is called at its destination in a registry.
+func (j *copyJob) name(d digest.Digest, tag string) error {
+	switch want := j.to.Reference.Digest; {
+	case want != "" && want != d:
+		return fmt.Errorf("copy to %s: %w: what is copied has the digest %s", j.to, image.ErrVerification, d)
+	case j.to.Reference.TagOrDigest() != "":
+	case tag != "":
+		j.to.Reference = j.to.Reference.WithTag(tag)
+	default:
+		j.to.Reference = j.to.Reference.WithDigest(d)
+	}
+	return nil
+}
+
+// leaveOut leaves the image's foreign layers out, and says so.
+func (c *copying) leaveOut(img image.Image) image.Image {
+	return (&pull{opts: PullOptions{Format: OCI, Events: c.opts.Events}}).leaveOut(img)
+}
+
+// result tells what was copied.
+func (j *copyJob) result() CopyResult {
+	r := CopyResult{
+		Source: j.image.Label, Destination: j.to.String(), Digest: j.digest, Same: j.same,
+		Sent: j.sent, Mounted: j.mounted,
+	}
+	switch {
+	case j.disk != nil:
+		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
+		r.Size, r.Sent = j.disk.Size, j.disk.Fetched
+	case !j.same:
+		r.Digest = j.image.Entry().Digest
+		for _, d := range j.image.Blobs() {
+			r.Size += d.Size
+		}
+		seen := map[digest.Digest]bool{}
+		for _, m := range j.image.Manifests {
+			if !seen[m.Config.Digest] {
+				seen[m.Config.Digest] = true
+				r.Size += m.Config.Size
+			}
+		}
+	}
+	return r
+}
+
+func (c *copying) note(format string, args ...any) {
+	c.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(format, args...)})
+}
