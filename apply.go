@@ -1,6 +1,7 @@
 package davit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,18 +71,17 @@ func Apply(ctx context.Context, files []string, opts PullOptions) ([]PullResult,
 
 // parseFile is a file or directory with images.
 func parseFile(name string) (Location, error) {
+	if exists(name) {
+		return Location{Path: name}, nil
+	}
 	at, err := ParseLocation(name)
 	switch {
-	case err == nil && at.Path == "" && exists(name):
-		at = Location{Path: name}
-	case err != nil:
-		return at, err
-	case at.Path == "":
-		return at, fmt.Errorf("%s: %w: there is no such file or directory", name, image.ErrNotFound)
-	case at.Image != "":
+	case err == nil && at.Image != "":
 		return at, fmt.Errorf("%s: all of a delta and its bases are joined: name them without an image", name)
+	case err == nil && at.Path != "":
+		return at, nil
 	}
-	return at, nil
+	return at, cmp.Or(noTransport(name), fmt.Errorf("open %s: %w: there is no such file or directory", name, image.ErrNotFound))
 }
 
 // joinStores opens the last of the files, joined with the others.
@@ -170,29 +170,25 @@ type MissingBlob struct {
 	Base string
 }
 
-// Error has a line for each blob, up to ten.
+// Error names the first ten blobs.
 func (e *MissingError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "apply %s: %v: %s in none of the files:", e.Path, image.ErrNotFound, blobsAre(len(e.Blobs)))
+	fmt.Fprintf(&b, "apply %s: %v, in none of the files: ", e.Path, image.ErrNotFound)
 	for i, blob := range e.Blobs {
-		if i == maxMissing {
-			fmt.Fprintf(&b, "\n  and %d more", len(e.Blobs)-i)
-			break
+		switch {
+		case i == maxMissing:
+			fmt.Fprintf(&b, ", and %d blobs more", len(e.Blobs)-i)
+			return b.String()
+		case i > 0:
+			b.WriteString(", ")
 		}
 		if blob.Base == "" {
-			fmt.Fprintf(&b, "\n  %s is missing in %s, which does not say that a base has it", blob.Digest, filepath.Base(e.Path))
+			fmt.Fprintf(&b, "%s (which %s does not say that a base has)", blob.Digest, filepath.Base(e.Path))
 		} else {
-			fmt.Fprintf(&b, "\n  %s is expected in %s", blob.Digest, blob.Base)
+			fmt.Fprintf(&b, "%s (expected in %s)", blob.Digest, blob.Base)
 		}
 	}
 	return b.String()
-}
-
-func blobsAre(n int) string {
-	if n == 1 {
-		return "a blob is"
-	}
-	return fmt.Sprintf("%d blobs are", n)
 }
 
 // Bases are the names of the bases that are expected, each once.

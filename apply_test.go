@@ -241,7 +241,7 @@ func TestApplyFaults(t *testing.T) {
 	if diff := cmp.Diff([]string{"may.tar"}, missing.Bases()); diff != "" || len(missing.Blobs) != 1 {
 		t.Errorf("%v\n%s", err, diff)
 	}
-	if want := fmt.Sprintf("a blob is in none of the files:\n  %s is expected in may.tar", missing.Blobs[0].Digest); !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("not found, in none of the files: %s (expected in may.tar)", missing.Blobs[0].Digest); !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
 

@@ -88,13 +88,13 @@ type PullOptions struct {
 	// Since names bases: what the other side has already. Layers that one has
 	// are left out of an Archive or OCI layout, which is a delta then, and says
 	// in index.json which base has them; configs and manifests are always there.
-	// Apply makes it whole. A base is a Location: an archive, a layout or a
-	// directory of components, all of whose blobs count; or an image in a
-	// registry, whose manifests' blobs do, of all platforms. Or it is a text file
-	// that lists digests of blobs, one a line: alone, behind NAME@, or as
-	// sha256sum writes them, with comments that begin with #. Of a base that is a
-	// delta, the blobs that it has left out count too. What a base has is found
-	// by name and size; its bytes are not hashed.
+	// Apply makes it whole. A base is a Location, on disk where that may be meant:
+	// an archive, a layout or a directory of components, all of whose blobs count;
+	// or an image in a registry, whose manifests' blobs do, of all platforms. Or it
+	// is a text file that lists digests of blobs, one a line: alone, behind NAME@,
+	// or as sha256sum writes them, with comments that begin with #. Of a base that
+	// is a delta, the blobs that it has left out count too. What a base has is
+	// found by name and size; its bytes are not hashed.
 	Since []string
 	// KeepGoing writes what of several images can be had.
 	KeepGoing bool

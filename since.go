@@ -40,7 +40,10 @@ func (p *pull) openBases(ctx context.Context) error {
 }
 
 func (p *pull) openBase(ctx context.Context, name string) (base, error) {
-	at, err := parsePulled(name)
+	at, err := ParseLocation(name)
+	if at.Guessed {
+		p.note("%s is taken for what is on this machine's disk; docker://%s is the registry's", name, name)
+	}
 	if path := strings.TrimSpace(name); (err != nil || at.Path == "") && isRegular(path) {
 		at, err = Location{Path: path}, nil
 	}
