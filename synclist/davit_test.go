@@ -148,7 +148,7 @@ func TestDavitErrors(t *testing.T) {
 		{"- alpine\n", "list.yaml:1: want a mapping, such as images:"},
 		{"images:\n", "list.yaml: it lists no images"},
 		{"to: r.lan\n", "list.yaml: it lists no images: images: is missing"},
-		{"images: [alpine]\nplatfroms: [linux/amd64]\n", `list.yaml:2: there is no field "platfroms": did you mean platforms?`},
+		{"images: [alpine]\nplaftorms: [linux/amd64]\n", `list.yaml:2: there is no field "plaftorms": did you mean platforms?`},
 		{"image: [alpine]\n", `list.yaml:1: there is no field "image": did you mean images?`},
 		{"images: [alpine]\nfoo: 1\n", `list.yaml:2: there is no field "foo": want one of to, platforms, referrers, images`},
 		{"images:\n- image: alpine\n  tag: 1\n", `list.yaml:3: images has no field "tag": did you mean tags?`},
