@@ -153,7 +153,7 @@ func TestRegsyncErrors(t *testing.T) {
 		{"sync:\n- source: a\n  target: r.lan/a\n  type: repository\n  tags:\n    allow: ['" + strings.Repeat("x", 1001) + "']\n", `list.yaml:6: sync.tags.allow: the regular expression has`},
 		{"sync:\n- source: a\n  target: r.lan/a\n  type: image\n  referrerSource: r.lan/b\n", "list.yaml:5: sync.referrerSource: davit takes referrers from where the image is"},
 		{"defaults: {referrers: maybe}\nsync: []\n", "list.yaml:1: defaults.referrers: want true or false"},
-		{"defaults: {parrallel: 2}\nsync: []\n", `list.yaml:1: defaults has no field "parrallel": did you mean parallel?`},
+		{"defaults: {parallell: 2}\nsync: []\n", `list.yaml:1: defaults has no field "parallell": did you mean parallel?`},
 		{"creds:\n- registry: hub\n  hostname: r.lan:5000\nsync: []\n", "list.yaml:3: creds.hostname: davit knows no other name of a registry"},
 		{"creds:\n- registry: r.lan\n  pathPrefix: hub\nsync: []\n", "list.yaml:3: creds.pathPrefix: davit knows no prefix of a registry"},
 	} {
