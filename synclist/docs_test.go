@@ -61,7 +61,7 @@ func TestDocumentedFields(t *testing.T) {
 			section = section[:i]
 		}
 		var cells []string
-		for _, m := range regexp.MustCompile("(?m)^\\| ([^|]*) \\|").FindAllStringSubmatch(section, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^\| ([^|]*) \|`).FindAllStringSubmatch(section, -1) {
 			for _, f := range regexp.MustCompile("`([a-zA-Z-]+)(?:: false)?`").FindAllStringSubmatch(m[1], -1) {
 				cells = append(cells, f[1])
 			}
