@@ -26,9 +26,13 @@ type CopyOptions struct {
 	// PullOptions has it.
 	NoForeign bool
 	// SkipSame takes an image for copied whose name at the destination means
-	// what it means at the source, without a look at its blobs: where all
-	// platforms are wanted that costs one request on each side.
+	// what it means at the source, without a look at its blobs. Where all
+	// platforms are wanted that costs one request on each side; else also the
+	// manifests and configs of the source. An archive in which something is to
+	// be different is written anew as a whole.
 	SkipSame bool
+	// DryRun finds out what would be sent, and sends nothing. The results tell it.
+	DryRun bool
 	// KeepGoing copies what of several images can be copied.
 	KeepGoing bool
 	// Source and Destination tell how registries are reached. They are two, so
@@ -65,7 +69,7 @@ type CopyResult struct {
 	// Size is that of the image's blobs, each once, in bytes; of those Sent
 	// bytes were sent for it, and Mounted bytes the destination took from another
 	// repository of its own. The others were there, or were sent for another
-	// image.
+	// image; of what goes onto the disk together, all were sent for the first.
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`

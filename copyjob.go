@@ -52,7 +52,7 @@ func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
 // resolve finds the image and what it is called at its destination. With
 // SkipSame it is done where the destination has it.
 func (c *copying) resolve(ctx context.Context, j *copyJob) error {
-	l, err := openLookAt(ctx, j.from, j.platforms, LookOptions{Events: c.opts.Events, sources: c.sources})
+	l, err := c.look(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (j *copyJob) result() CopyResult {
 	switch {
 	case j.disk != nil:
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
-		r.Size, r.Sent = j.disk.Size, j.disk.Fetched
+		r.Size = j.disk.Size
 	case !j.same:
 		r.Digest = j.image.Entry().Digest
 		for _, d := range j.image.Blobs() {
