@@ -259,6 +259,18 @@ func TestApplyFaults(t *testing.T) {
 	if err := apply(damaged, june); !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), damaged) {
 		t.Errorf("a damaged base: %v", err)
 	}
+	parts := davit.PullOptions{Platforms: opts.Platforms, Format: davit.Components}
+	cut := pullTo(t, in("cut"), parts, server.Host()+"/app:may")
+	layers, _ := filepath.Glob(filepath.Join(cut, "layers", "*"))
+	for _, layer := range layers {
+		if err := os.Truncate(layer, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := apply(cut, june); len(layers) != 3 || !errors.Is(err, image.ErrVerification) || !strings.Contains(err.Error(), cut) {
+		t.Errorf("a base whose layers are cut off: %v", err)
+	}
+
 	for name, files := range map[string][]string{
 		"no base":           {june},
 		"a name":            {"registry.example/app:may", june},
