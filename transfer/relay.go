@@ -166,7 +166,7 @@ func (e *engine) finish(b *blob, err error) {
 		e.wake.Wait() // for its digest, which is being computed
 	}
 	var told []image.Event
-	if e.err == nil && !b.givenUp {
+	if e.err == nil && !b.givenUp && (!b.verified || err != nil) {
 		e.hashers.Add(1) // the transfer does not end before that is told
 		defer e.hashers.Done()
 		told = e.sunk(b, err)
@@ -188,19 +188,17 @@ func (e *engine) finish(b *blob, err error) {
 	}
 }
 
-// sunk ends a blob that was not given up before its sink returned. The caller
-// holds the lock, and tells what is returned once it has let go.
+// sunk ends a blob whose sink has failed, or does without the rest of it. The
+// caller holds the lock, and tells what is returned once it has let go.
 func (e *engine) sunk(b *blob, err error) []image.Event {
 	switch {
-	case err != nil && !b.verified:
-		return e.giveUp(b, err)
-	case err != nil:
-		e.miss(b, err)
-		return append(e.giveUpVain(), image.Event{Kind: image.EventWarning, Text: err.Error()})
-	case !b.verified:
+	case err == nil:
 		return []image.Event{e.drop(b)}
+	case !b.verified:
+		return e.giveUp(b, err)
 	}
-	return nil
+	e.miss(b, err)
+	return append([]image.Event{{Kind: image.EventWarning, Text: err.Error()}}, e.giveUpVain()...)
 }
 
 // awaited tells whether the blob is to be fetched: in a relay, only once its sink

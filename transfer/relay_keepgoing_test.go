@@ -223,6 +223,22 @@ func TestRelaySinksFail(t *testing.T) {
 	}
 }
 
+// A sink that fails when all blobs are verified long since, fails in time.
+func TestRelayLastSinkFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blobs := [][]byte{randomBlob(1, 5000), randomBlob(2, 6000)}
+		items, _ := itemsFor(t, newFakeSource(blobs...), blobs...)
+		o := relayOn(t, items, Options{}, 2, []int{0, 1}, nil, func(i int, r io.Reader) ([]byte, error) {
+			_, err := io.Copy(io.Discard, r)
+			time.Sleep(time.Duration(i+1) * time.Minute)
+			return nil, errors.Join(err, &image.RetryError{Err: errors.New("the upload is lost")})
+		})
+		if n := len(o.of(image.EventWarning)); n != 2 {
+			t.Errorf("%d warnings, want 2", n)
+		}
+	})
+}
+
 // A sink that fails at once gives its lane to the next, and frees the memory for
 // those that are left.
 func TestRelayFailedSinkFreesLane(t *testing.T) {
@@ -420,6 +436,25 @@ func TestRelayKeepGoingCancelled(t *testing.T) {
 				t.Errorf("Relay: %v, want canceled", err)
 			}
 		})
+	}
+}
+
+// What sinks return because the context has ended is told nowhere.
+func TestRelayKeepGoingEndsQuietly(t *testing.T) {
+	blob := randomBlob(1, 1000)
+	for range 100 {
+		items, _ := itemsFor(t, newFakeSource(blob), blob)
+		ctx, cancel := context.WithCancel(t.Context())
+		o := &outcome{}
+		_, err := Relay(ctx, items, Options{KeepGoing: true, Events: o.event}, 1, func(int, io.Reader) error {
+			cancel()
+			return ctx.Err()
+		})
+		o.mu.Lock()
+		if told := o.of(image.EventWarning); !errors.Is(err, context.Canceled) || len(told) > 0 {
+			t.Fatalf("Relay: %v, with the warnings %v", err, told)
+		}
+		o.mu.Unlock()
 	}
 }
 
