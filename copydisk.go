@@ -145,8 +145,16 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
 	})
-	for j, r := range results {
+	first := true
+	for _, j := range jobs {
+		r, ok := results[j]
+		if !ok {
+			continue
+		}
 		j.disk, j.done = &r, true
+		if first {
+			j.sent, first = r.Fetched, false
+		}
 	}
 }
 
@@ -162,6 +170,7 @@ func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts P
 		return nil
 	}
 	defer p.close()
+	p.sources.bases = c.opts.Bases
 	_, err = p.all(ctx)
 	results := map[*copyJob]PullResult{}
 	for _, j := range jobs {

@@ -86,7 +86,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
-		newPull(s), newCopy(s), newPush(s), newSync(s),
+		newPull(s), newApply(s), newCopy(s), newPush(s), newSync(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
 		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s), newServe(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
