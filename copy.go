@@ -149,6 +149,8 @@ type CopyError struct {
 	Failures []Failure
 	// Asked is how many images were asked for, Copied how many are there now.
 	Asked, Copied int
+	// KeepGoing says that what could be copied was.
+	KeepGoing bool
 }
 
 // Summary is the first line of Error.
@@ -182,7 +184,7 @@ func (e *CopyError) Unwrap() []error {
 // outcome is what has become of the images.
 func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Asked: len(c.jobs)}
+	failed := &CopyError{Asked: len(c.jobs), KeepGoing: c.opts.KeepGoing}
 	for _, j := range c.jobs {
 		if j.err != nil {
 			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
