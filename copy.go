@@ -22,13 +22,25 @@ type CopyOptions struct {
 	// there. With one its manifest stands for itself; with several the index
 	// that goes into a registry is trimmed to them.
 	Platforms []string
+	// Bases are archives, layouts or components that have what is left out of the
+	// images on disk, which are deltas (PullOptions.Since). What the destination
+	// has is not missed.
+	Bases []string
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.
 	NoForeign bool
+	// Layers re-encodes the layers on the way, as PullOptions has it: digests
+	// change with that. What goes into registries is written as a layout first,
+	// in the system's directory for temporary files.
+	Layers Compression
 	// SkipSame takes an image for copied whose name at the destination means
-	// what it means at the source, without a look at its blobs: where all
-	// platforms are wanted that costs one request on each side.
+	// what it means at the source, without a look at its blobs. Where all
+	// platforms are wanted that costs one request on each side; else also the
+	// manifests and configs of the source. An archive in which something is to
+	// be different is written anew as a whole.
 	SkipSame bool
+	// DryRun finds out what would be sent, and sends nothing. The results tell it.
+	DryRun bool
 	// KeepGoing copies what of several images can be copied.
 	KeepGoing bool
 	// Source and Destination tell how registries are reached. They are two, so
@@ -65,7 +77,7 @@ type CopyResult struct {
 	// Size is that of the image's blobs, each once, in bytes; of those Sent
 	// bytes were sent for it, and Mounted bytes the destination took from another
 	// repository of its own. The others were there, or were sent for another
-	// image.
+	// image; of what goes onto the disk together, all were sent for the first.
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`
@@ -86,7 +98,8 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // CopyAll copies several images, each blob once.
 //
 // Into a registry they go without a file in between. What a repository has is
-// not sent; what another one of the same registry has is mounted. Manifests come
+// not sent; what the registry has in another one, from which it is copied or to
+// which it was sent before, is mounted. Manifests come
 // when all that they name is there, and the tag last, so that an interrupted
 // copy leaves nothing that is not whole, and goes on where it was when it is run
 // again. Without a tag the destination gets the source's. A destination with a
@@ -105,6 +118,9 @@ func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyRes
 		return nil, err
 	}
 	defer c.close()
+	if opts.Layers != "" {
+		c.recode(ctx)
+	}
 	c.toRegistries(ctx)
 	c.toDisk(ctx)
 	if err := context.Cause(ctx); err != nil {
@@ -122,7 +138,9 @@ func (o CopyOptions) withDefaults() CopyOptions {
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
 	}
-	o.Transfer.Retries = cmp.Or(o.Transfer.Retries, transfer.DefaultRetries)
+	if o.Transfer.Retries <= 0 {
+		o.Transfer.Retries = transfer.DefaultRetries
+	}
 	return o
 }
 
@@ -131,6 +149,8 @@ type CopyError struct {
 	Failures []Failure
 	// Asked is how many images were asked for, Copied how many are there now.
 	Asked, Copied int
+	// KeepGoing says that what could be copied was.
+	KeepGoing bool
 }
 
 // Summary is the first line of Error.
@@ -164,10 +184,10 @@ func (e *CopyError) Unwrap() []error {
 // outcome is what has become of the images.
 func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Asked: len(c.jobs)}
+	failed := &CopyError{Asked: len(c.jobs), KeepGoing: c.opts.KeepGoing}
 	for _, j := range c.jobs {
 		if j.err != nil {
-			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
+			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
 			continue
 		}
 		if j.done {
@@ -184,19 +204,4 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 		return nil, failed.Failures[0].Err
 	}
 	return results, failed
-}
-
-// fail notes why an image cannot be copied. The caller holds no lock.
-func (c *copying) fail(j *copyJob, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if j.err == nil {
-		j.err = err
-	}
-	c.failed.Store(true)
-}
-
-// over says that nothing more is to be begun.
-func (c *copying) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !c.opts.KeepGoing && c.failed.Load()
 }
