@@ -142,6 +142,8 @@ func (o PullOptions) Validate(images int) error {
 		return errors.New("no image is named")
 	case several && !carried:
 		return fmt.Errorf("format %s takes one image at a time, not %d", o.Format, images)
+	case o.checkSplit() != nil:
+		return o.checkSplit()
 	case several && o.Output == "" && o.Stream == nil:
 		return errors.New("several images need an output with a name")
 	case several && o.Tag != "":
@@ -282,6 +284,7 @@ func (p *pull) resolveOne(ctx context.Context, r ref.Reference) (image.Image, di
 type written struct {
 	images []image.Image // as written
 	path   string
+	parts  []string
 	size   int64 // 0: each image's own
 	layer  string
 	stats  transfer.Stats
@@ -349,6 +352,7 @@ func (p *pull) result(img image.Image, w written) PullResult {
 		Platform:  platformOf(first),
 		Format:    p.opts.Format,
 		Path:      w.path,
+		Parts:     w.parts,
 		Layer:     w.layer,
 		Size:      w.size,
 		Fetched:   w.stats.Fetched,

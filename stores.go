@@ -13,10 +13,12 @@ import (
 	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/split"
 	"github.com/davit-cli/davit/layout"
 )
 
-// OpenStore opens the images at a path: an archive of whichever tool, an image
+// OpenStore opens the images at a path: an archive of whichever tool, also in
+// parts (x.tar.001, or x.tar where that is not there itself), an image
 // layout or a directory of components. It ends when ctx does, which the store
 // outlives; events, which may be nil, receives a stage where an archive is
 // decompressed. The caller closes the store. Errors are those of archive.Open,
@@ -31,6 +33,8 @@ func OpenStore(ctx context.Context, path string, events image.EventFunc) (image.
 func openStore(ctx context.Context, path string, events image.EventFunc) (image.Store, error) {
 	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && split.Begun(path):
+		return opened(archive.Open(ctx, path, archive.OpenOptions{Events: events}))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open %s: %w: there is no such file or directory", path, image.ErrNotFound)
 	case err != nil:
