@@ -45,6 +45,7 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull app:1 -f components -o parts
   davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
   davit pull app:1 --layers gzip                   for Docker before 23
+  davit pull app:1 -o app.tar --split 4G           ./app.tar.001 and so on, for FAT32
   davit pull ghcr.io/org/app@sha256:… --tag app:1
   davit pull registry.lan:5000/app -u me --password-stdin < password
   davit pull registry.gitlab.com/group/app --token-stdin < token
@@ -65,6 +66,7 @@ type pullOptions struct {
 	from         string
 	platforms    []string
 	output       string
+	split        partSize
 	format       string
 	tag          string
 	trimIndex    bool
@@ -111,6 +113,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci, components, rootfs, files")
 	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout (default NAME_TAG and what the format adds)")
+	flags.Var(&o.split, "split", "`SIZE` of the parts of an archive, PATH.001 and on: 4G fits FAT32 (4GiB, which is binary, does not)")
 	addPlatforms(cmd, &o.platforms)
 	flags.BoolVar(&o.trimIndex, "trim-index", false, "drop what was not taken from the index (its digest changes)")
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
@@ -289,6 +292,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		TrimIndex:    o.trimIndex,
 		Format:       davit.Format(o.format),
 		Output:       o.output,
+		Split:        int64(o.split),
 		Tag:          o.tag,
 		Layers:       davit.Compression(o.layers),
 		ManifestOnly: o.manifestOnly,
@@ -368,6 +372,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 			resumable: opts.Stream == nil,
 			fetching:  fetching.Load(),
 			config:    o.saveConfig != "",
+			splits:    opts.Format == davit.Archive && opts.Split == 0,
 		})
 	}
 	return nil
