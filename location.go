@@ -189,8 +189,11 @@ func isArchive(path string) bool {
 	if of, _, ok := split.Number(path); ok {
 		whole = of
 	}
+	if !IsArchiveName(whole) {
+		return false
+	}
 	info, err := os.Stat(path)
-	return IsArchiveName(whole) && (err == nil && info.Mode().IsRegular() || split.Stands(path))
+	return err == nil && info.Mode().IsRegular() || err != nil && split.Begun(path)
 }
 
 // IsArchiveName says whether a file is called like an archive, or like the first

@@ -30,7 +30,9 @@ IMAGE is a name as docker pull takes it, or a registry's URL. Several images go
 into one archive or layout, each blob once. What an interrupted pull has fetched
 is used when the same command runs again. No file stands under its name before
 it is whole and verified; of a layout or components, what names the image comes
-last.
+last. An archive in parts (--split) is PATH.001, PATH.002 and so on, at least one,
+with their checksums in PATH.sha256, which tells how to join them; davit reads
+them by PATH or PATH.001.
 
 Printed on stdout, a line for each image: the output, a tab, and the image's
 name@digest; with a rootfs that is one layer's own bytes another tab and the
@@ -113,7 +115,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci, components, rootfs, files")
 	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout (default NAME_TAG and what the format adds)")
-	flags.Var(&o.split, "split", "`SIZE` of the parts of an archive, PATH.001 and on: 4G fits FAT32 (4GiB, which is binary, does not)")
+	flags.Var(&o.split, "split", "`SIZE` of parts to write an archive in, PATH.001 and on: 4G fits FAT32 (4GiB does not)")
 	addPlatforms(cmd, &o.platforms)
 	flags.BoolVar(&o.trimIndex, "trim-index", false, "drop what was not taken from the index (its digest changes)")
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
