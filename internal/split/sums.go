@@ -161,7 +161,7 @@ func sumAndSync(ctx context.Context, paths []string, size int64, events image.Ev
 	whole := sha256.New()
 	for _, path := range paths {
 		of := sha256.New()
-		var to io.Writer = io.MultiWriter(whole, of)
+		to := io.MultiWriter(whole, of)
 		if len(paths) == 1 {
 			to = of
 		}
