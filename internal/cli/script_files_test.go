@@ -440,6 +440,18 @@ func join(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(all.String()), 0o666))
 }
 
+// pack FILE TO compresses a file with gzip.
+func pack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pack FILE TO")
+	}
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, err := io.WriteString(w, ts.ReadFile(args[0]))
+	ts.Check(errors.Join(err, w.Close()))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), packed.Bytes(), 0o666))
+}
+
 // parts FILE SIZE writes a file's bytes as FILE.001, FILE.002 and so on, as
 // split -b SIZE -d -a 3 --numeric-suffixes=1 does.
 func parts(ts *testscript.TestScript, neg bool, args []string) {
