@@ -293,7 +293,7 @@ func TestCopyOfLyingManifests(t *testing.T) {
 // A registry that loses what it took gets it again, but not for ever.
 func TestCopyOfLostUploads(t *testing.T) {
 	from := registrytest.Start(t, registrytest.Options{})
-	p := from.Push("app", "v1", registrytest.Image{Layers: []registrytest.Layer{registrytest.RandomLayer(1, 40<<20)}})
+	p := from.Push("app", "v1", registrytest.Image{Layers: []registrytest.Layer{registrytest.RandomLayer(1, 20<<20)}})
 	for _, test := range []struct {
 		times int // how often the upload is gone once it has pieces
 		ok    bool
