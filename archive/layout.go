@@ -160,11 +160,18 @@ func documents(images []image.Image) ([]document, error) {
 	entries := []DockerImage{}
 	var names []ref.Reference
 	for _, img := range images {
-		names = append(names, img.Name)
+		if img.Subject == "" {
+			names = append(names, img.Name)
+		}
 	}
 	refNames := image.RefNames(names)
-	for i, img := range images {
-		index.Manifests = append(index.Manifests, img.Named(refNames[i]))
+	for _, img := range images {
+		if img.Subject != "" {
+			index.Manifests = append(index.Manifests, img.Named(""))
+			continue
+		}
+		index.Manifests = append(index.Manifests, img.Named(refNames[0]))
+		refNames = refNames[1:]
 		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))
 		}

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,11 +52,10 @@ func IsReferrersTag(tag string) bool {
 	return len(digits) == referrersTagDigits && CheckDigest(digest.Digest(algorithm+":"+digits+digits)) == nil
 }
 
-// WithoutReferrers are the images whose tag is no referrers tag; all of them
-// where each is one.
+// WithoutReferrers are the images that are not kept as what refers to others; all
+// of them where each is.
 func WithoutReferrers(images []Stored) []Stored {
-	isReferrers := func(s Stored) bool { return IsReferrersTag(s.Tag()) }
-	if others := slices.DeleteFunc(slices.Clone(images), isReferrers); len(others) > 0 {
+	if others := slices.DeleteFunc(slices.Clone(images), Stored.IsReferrer); len(others) > 0 {
 		return others
 	}
 	return images
@@ -144,27 +142,13 @@ func (s *storedSearch) bySubject(ctx context.Context) error {
 		case err != nil:
 			continue // it may be no referrer at all
 		}
-		if d, ok := referrerOf(c, s.subject); ok {
+		if d, subject, ok := DescribeReferrer(c); ok && subject == s.subject {
 			if err := s.add(d); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// referrerOf describes a manifest or index as lists of referrers do, if its
-// subject is that.
-func referrerOf(c Content, subject digest.Digest) (Descriptor, bool) {
-	d := Descriptor{MediaType: c.MediaType, Digest: c.Digest, Size: int64(len(c.Bytes))}
-	if IsIndex(c.MediaType) {
-		index, err := ParseIndex(c)
-		d.ArtifactType, d.Annotations = index.ArtifactType, index.Annotations
-		return d, err == nil && index.Subject != nil && index.Subject.Digest == subject
-	}
-	manifest, err := ParseManifest(c)
-	d.ArtifactType, d.Annotations = cmp.Or(manifest.ArtifactType, manifest.Config.MediaType), manifest.Annotations
-	return d, err == nil && manifest.Subject != nil && manifest.Subject.Digest == subject
 }
 
 // byCosign takes what stands under cosign's tags.
