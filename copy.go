@@ -69,7 +69,7 @@ type CopyResult struct {
 	// Size is that of the image's blobs, each once, in bytes; of those Sent
 	// bytes were sent for it, and Mounted bytes the destination took from another
 	// repository of its own. The others were there, or were sent for another
-	// image.
+	// image; of what goes onto the disk together, all were sent for the first.
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`

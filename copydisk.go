@@ -154,9 +154,13 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	}
 	defer p.close()
 	_, err = p.all(ctx)
+	first := true
 	for _, j := range jobs {
 		if r, ok := p.results[j.from]; err == nil || ok {
 			j.disk, j.done = &r, true
+			if first {
+				j.sent, first = r.Fetched, false
+			}
 		} else if err := p.failureOf(err, j.from); err != nil {
 			c.fail(j, err)
 		}

@@ -26,6 +26,7 @@ type copying struct {
 	sources *sources
 	session *registry.Session // of the destinations
 	targets map[string]*copyTarget
+	holders map[string]*copyTarget // by registry and digest: where a blob is
 	jobs    []*copyJob
 
 	mu     sync.Mutex  // guards what the jobs and targets have come to
@@ -41,7 +42,7 @@ type copyTarget struct {
 
 // newCopying finds what is wrong before any request is made.
 func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
-	c := &copying{opts: opts, targets: map[string]*copyTarget{}}
+	c := &copying{opts: opts, targets: map[string]*copyTarget{}, holders: map[string]*copyTarget{}}
 	for _, item := range items {
 		j, err := newCopyJob(item, opts)
 		if err != nil {
@@ -146,11 +147,10 @@ type copyingBatch struct {
 	wanted    []*wanted
 	whole     []*copyJob // that want no blobs
 	finishing errgroup.Group
-	holders   map[string]*copyTarget // by registry and digest: where a blob is
 }
 
 func newCopyBatch(c *copying, jobs []*copyJob) *copyingBatch {
-	b := &copyingBatch{copying: c, batch: jobs, holders: map[string]*copyTarget{}}
+	b := &copyingBatch{copying: c, batch: jobs}
 	b.finishing.SetLimit(resolveJobs)
 	known := map[string]*wanted{}
 	for n, j := range jobs {
@@ -158,6 +158,9 @@ func newCopyBatch(c *copying, jobs []*copyJob) *copyingBatch {
 			continue
 		}
 		for _, blob := range j.image.Blobs() {
+			if j.target.has[blob.Digest] {
+				continue // by an earlier batch
+			}
 			key := fmt.Sprintf("%p %s", j.target, blob.Digest)
 			w := known[key]
 			if w == nil {

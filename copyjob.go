@@ -153,7 +153,7 @@ func (j *copyJob) result() CopyResult {
 	switch {
 	case j.disk != nil:
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
-		r.Size, r.Sent = j.disk.Size, j.disk.Fetched
+		r.Size = j.disk.Size
 	case !j.same:
 		r.Digest = j.image.Entry().Digest
 		for _, d := range j.image.Blobs() {

@@ -44,15 +44,15 @@ func Sync(ctx context.Context, list synclist.List, opts CopyOptions) ([]CopyResu
 
 // syncItem is an image of a list as one to be copied.
 func syncItem(img synclist.Image) CopyItem {
-	item := CopyItem{Source: written(img.Source), Destination: img.Path, Platforms: img.Platforms}
+	item := CopyItem{Source: nameInRegistry(img.Source), Destination: img.Path, Platforms: img.Platforms}
 	if img.Path == "" {
-		item.Destination = written(img.Destination)
+		item.Destination = nameInRegistry(img.Destination)
 	}
 	return item
 }
 
-// written is a name that is read as a registry's, whatever is on the disk.
-func written(r ref.Reference) string {
+// nameInRegistry is a name that is read as a registry's, whatever is on the disk.
+func nameInRegistry(r ref.Reference) string {
 	if r.Scheme == "" {
 		return "docker://" + r.String()
 	}
