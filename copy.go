@@ -25,6 +25,13 @@ type CopyOptions struct {
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.
 	NoForeign bool
+	// Referrers takes along what refers to the images and their manifests:
+	// signatures, SBOMs, attestations, and what refers to those. They are what
+	// the source's referrers API or its referrers tag lists, and cosign's tags.
+	// What the source lists and has not got, or what davit does not read, is
+	// left out with a warning; and what refers to an index that is trimmed,
+	// with a note.
+	Referrers bool
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
@@ -73,6 +80,9 @@ type CopyResult struct {
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`
+	// Referrers is how many went along, or were there. Their bytes are counted
+	// above.
+	Referrers int `json:"referrers,omitempty"`
 	// Seconds is how long the copy took, of all images.
 	Seconds float64 `json:"seconds"`
 }
@@ -192,6 +202,12 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 
 // fail notes why an image cannot be copied. The caller holds no lock.
 func (c *copying) fail(j *copyJob, err error) {
+	if j.parent != nil {
+		if !c.failReferrer(j, err) {
+			return
+		}
+		j = j.parent
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if j.err == nil {

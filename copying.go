@@ -120,7 +120,7 @@ func (c *copying) batch(ctx context.Context, jobs []*copyJob) {
 	if c.over(ctx) {
 		return
 	}
-	b := newCopyBatch(c, jobs)
+	b := newCopyBatch(c, withReferrers(jobs))
 	if c.opts.DryRun {
 		b.plan(ctx)
 		return
@@ -171,7 +171,7 @@ func newCopyBatch(c *copying, jobs []*copyJob) *copyingBatch {
 			w.jobs, w.numbers = append(w.jobs, j), append(w.numbers, n)
 			j.missing++
 		}
-		if j.missing == 0 {
+		if j.missing == 0 && j.parent == nil {
 			b.whole = append(b.whole, j)
 		}
 	}
@@ -193,6 +193,8 @@ func (b *copyingBatch) run(ctx context.Context) {
 		b.send(ctx, pass)
 	}
 	_ = b.finishing.Wait() // each job has its own error
+	b.finishReferrers(ctx)
+	b.list(ctx)
 }
 
 // pass is what is sent next: each blob once.
@@ -343,7 +345,7 @@ func (b *copyingBatch) arrived(ctx context.Context, w *wanted, had, mounted bool
 		if i == 0 && !had && !mounted {
 			j.sent += w.blob.Size
 		}
-		if j.missing--; j.missing == 0 && j.err == nil {
+		if j.missing--; j.missing == 0 && j.err == nil && j.parent == nil {
 			whole = append(whole, j)
 		}
 	}
@@ -412,6 +414,9 @@ func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) 
 }
 
 func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
-	_, err := j.target.PushManifest(ctx, m, tag)
+	pushed, err := j.target.PushManifest(ctx, m, tag)
+	if err == nil && !pushed.SubjectKnown {
+		c.unlisted(j, m)
+	}
 	return err
 }

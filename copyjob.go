@@ -19,6 +19,11 @@ type copyJob struct {
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
 
+	parent    *copyJob   // of what goes along with an image: the image's
+	after     *copyJob   // likewise: what brings what it refers to
+	referrers []*copyJob // what goes along
+	unlisted  map[digest.Digest]bool
+
 	missing       int // blobs that the target does not have yet
 	sent, mounted int64
 	same, done    bool
@@ -59,7 +64,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if j.target, err = c.target(j.to.Reference); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present {
+	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present && !c.opts.Referrers {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -68,6 +73,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
+	root := j.image.Root().Digest
 	if err := c.trim(j); err != nil {
 		return err
 	}
@@ -80,7 +86,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if c.opts.SkipSame && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
-	return nil
+	return c.refer(ctx, l, j, root)
 }
 
 // skip finds out by one request on each side whether the image is there.
@@ -155,18 +161,9 @@ func (j *copyJob) result() CopyResult {
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
 		r.Size = j.disk.Size
 	case !j.same:
-		r.Digest = j.image.Entry().Digest
-		for _, d := range j.image.Blobs() {
-			r.Size += d.Size
-		}
-		seen := map[digest.Digest]bool{}
-		for _, m := range j.image.Manifests {
-			if !seen[m.Config.Digest] {
-				seen[m.Config.Digest] = true
-				r.Size += m.Config.Size
-			}
-		}
+		r.Digest, r.Size = j.image.Entry().Digest, sizeOf(j.image)
 	}
+	r.addReferrers(j)
 	return r
 }
 

@@ -1,0 +1,189 @@
+package davit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// refer finds what goes along with an image that goes into a registry, and makes
+// a job of each. root is what the image was before it was trimmed.
+func (c *copying) refer(ctx context.Context, l *look, j *copyJob, root digest.Digest) error {
+	if !c.opts.Referrers {
+		return nil
+	}
+	found, err := l.attached(ctx, j.image, root)
+	if err != nil {
+		return err
+	}
+	jobs := map[digest.Digest]*copyJob{} // that bring what is referred to
+	for _, d := range partsOf(j.image) {
+		jobs[d] = j
+	}
+	for _, img := range found {
+		r := &copyJob{from: j.from, to: j.to, image: img, target: j.target, parent: j, after: jobs[img.Subject]}
+		r.to.Reference = r.to.Reference.WithTag(img.Name.Tag).WithDigest("")
+		if img.Name.Tag == "" {
+			r.to.Reference = r.to.Reference.WithDigest(img.Entry().Digest)
+		}
+		for _, d := range partsOf(img) {
+			jobs[d] = r
+		}
+		j.referrers = append(j.referrers, r)
+	}
+	return nil
+}
+
+// withReferrers are the jobs, and behind them those of what goes along.
+func withReferrers(jobs []*copyJob) []*copyJob {
+	all := slices.Clone(jobs)
+	for _, j := range jobs {
+		if j.err == nil {
+			all = append(all, j.referrers...)
+		}
+	}
+	return all
+}
+
+// failReferrer notes why a referrer cannot be copied, and says whether that is its
+// image's failure too: where it is only not there, the source lists what it has
+// not got, which is a warning.
+func (c *copying) failReferrer(r *copyJob, err error) (fatal bool) {
+	c.mu.Lock()
+	known := r.err != nil
+	if !known {
+		r.err = err
+	}
+	c.mu.Unlock()
+	if known || !errors.Is(err, image.ErrNotFound) {
+		return !known
+	}
+	c.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("%s: a referrer is left out: %v", r.parent.image.Label, err)})
+	return false
+}
+
+// finishReferrers completes what goes along with images, each after what it
+// refers to, where all blobs are there.
+func (b *copyingBatch) finishReferrers(ctx context.Context) {
+	for !b.over(ctx) {
+		var ready []*copyJob
+		for _, j := range b.batch {
+			if j.parent != nil && !j.done && j.err == nil && j.missing == 0 && j.after.done {
+				ready = append(ready, j)
+			}
+		}
+		if len(ready) == 0 {
+			return
+		}
+		for _, j := range ready {
+			b.finish(ctx, j)
+		}
+		_ = b.finishing.Wait() // each job has its own error
+	}
+}
+
+// unlisted notes a manifest that the target does not list with its subject's
+// referrers, although it has one.
+func (c *copying) unlisted(j *copyJob, m image.Content) {
+	if _, _, ok := image.DescribeReferrer(m); !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j.unlisted == nil {
+		j.unlisted = map[digest.Digest]bool{}
+	}
+	j.unlisted[m.Digest] = true
+}
+
+// listing is what is to be added to one list of referrers.
+type listing struct {
+	target  *copyTarget
+	subject digest.Digest
+	add     []image.Descriptor
+	jobs    []*copyJob
+}
+
+// list adds what the targets do not list themselves to the lists that are kept
+// under tags.
+func (b *copyingBatch) list(ctx context.Context) {
+	var group errgroup.Group
+	group.SetLimit(resolveJobs)
+	for _, l := range b.listings() {
+		group.Go(func() error {
+			if b.over(ctx) {
+				return nil
+			}
+			if err := l.target.AddReferrers(ctx, l.subject, l.add); err != nil {
+				for _, j := range l.jobs {
+					b.fail(j, fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err))
+				}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each job has its own error
+}
+
+// listings are in the order of the batch.
+func (b *copyingBatch) listings() []*listing {
+	var all []*listing
+	known := map[string]*listing{}
+	for _, j := range b.batch {
+		if len(j.unlisted) == 0 || j.err != nil {
+			continue
+		}
+		var documents []image.Content
+		for _, m := range j.image.Manifests {
+			documents = append(documents, m.Content)
+		}
+		for _, c := range append(documents, j.image.Indexes...) {
+			if !j.unlisted[c.Digest] {
+				continue
+			}
+			d, subject, _ := image.DescribeReferrer(c)
+			key := fmt.Sprintf("%p %s", j.target, subject)
+			if known[key] == nil {
+				known[key] = &listing{target: j.target, subject: subject}
+				all = append(all, known[key])
+			}
+			known[key].add, known[key].jobs = append(known[key].add, d), append(known[key].jobs, j)
+		}
+	}
+	return all
+}
+
+// addReferrers counts what went along with the image.
+func (r *CopyResult) addReferrers(j *copyJob) {
+	for _, with := range j.referrers {
+		if !with.done || with.err != nil {
+			continue
+		}
+		r.Referrers++
+		r.Size += sizeOf(with.image)
+		r.Sent += with.sent
+		r.Mounted += with.mounted
+	}
+}
+
+// sizeOf is that of an image's blobs, each once.
+func sizeOf(img image.Image) int64 {
+	var size int64
+	for _, d := range img.Blobs() {
+		size += d.Size
+	}
+	seen := map[digest.Digest]bool{}
+	for _, m := range img.Manifests {
+		if !seen[m.Config.Digest] {
+			seen[m.Config.Digest] = true
+			size += m.Config.Size
+		}
+	}
+	return size
+}
