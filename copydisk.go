@@ -142,7 +142,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 		all = append(all, j.asked())
 	}
 	p, err := newPull(all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign,
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Referrers: c.opts.Referrers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
 		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})

@@ -19,10 +19,10 @@ type copyJob struct {
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
 
-	parent    *copyJob   // of what goes along with an image: the image's
-	after     *copyJob   // likewise: what brings what it refers to
-	referrers []*copyJob // what goes along
-	unlisted  map[digest.Digest]bool
+	parent    *copyJob               // of what goes along with an image: the image's
+	after     *copyJob               // likewise: what brings what it refers to
+	referrers []*copyJob             // what goes along
+	unlisted  map[digest.Digest]bool // manifests that the target does not list itself
 
 	missing       int // blobs that the target does not have yet
 	sent, mounted int64

@@ -161,6 +161,9 @@ func (b *copyingBatch) listings() []*listing {
 
 // addReferrers counts what went along with the image.
 func (r *CopyResult) addReferrers(j *copyJob) {
+	if j.disk != nil {
+		r.Referrers = j.disk.Referrers
+	}
 	for _, with := range j.referrers {
 		if !with.done || with.err != nil {
 			continue

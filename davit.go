@@ -85,6 +85,9 @@ type PullOptions struct {
 	// are. Manifests name them still, byte for byte. A Rootfs or Files is what
 	// the other layers make.
 	NoForeign bool
+	// Referrers takes along what refers to the images, as CopyOptions has it.
+	// Archive and OCI have it: as further images, which loaders pass over.
+	Referrers bool
 	// KeepGoing writes what of several images can be had.
 	KeepGoing bool
 	// Restart discards what an earlier, unfinished pull has left.
@@ -130,6 +133,8 @@ type PullResult struct {
 	Size int64 `json:"size"`
 	// Fetched is the bytes of blobs that came over the network, of all images.
 	Fetched int64 `json:"fetched"`
+	// Referrers is how many of them went along.
+	Referrers int `json:"referrers,omitempty"`
 	// Seconds is how long the pull took, of all images.
 	Seconds float64 `json:"seconds"`
 }

@@ -20,6 +20,7 @@ import (
 type carryFlags struct {
 	platforms []string
 	noForeign bool
+	referrers bool
 	src, dest credentialFlags
 	reach     hostFlags
 	transfer  transferFlags
@@ -38,6 +39,7 @@ func (f *carryFlags) add(cmd *cobra.Command) {
 	addPlatforms(cmd, &f.platforms)
 	flags.Lookup("platform").Usage = "`OS/ARCH` such as linux/arm64; several with commas (default: all)"
 	flags.BoolVar(&f.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.BoolVar(&f.referrers, "referrers", false, "take along what refers to the image: signatures, SBOMs, attestations")
 	f.src.side, f.dest.side = "src-", "dest-"
 	f.src.add(flags)
 	f.dest.add(flags)
@@ -146,7 +148,7 @@ func (f *carryFlags) to() []ref.Reference {
 // open starts the display, which the caller closes before the result is
 // printed, and returns what the library needs.
 func (f *carryFlags) open(ctx context.Context, s streams) (davit.CopyOptions, display, error) {
-	opts := davit.CopyOptions{Platforms: f.platforms, NoForeign: f.noForeign, Transfer: f.transfer.options()}
+	opts := davit.CopyOptions{Platforms: f.platforms, NoForeign: f.noForeign, Referrers: f.referrers, Transfer: f.transfer.options()}
 	src, dest, err := f.credentials(ctx, s)
 	if err != nil {
 		return opts, display{}, err

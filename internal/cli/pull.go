@@ -77,6 +77,7 @@ type pullOptions struct {
 	saveConfig   string
 	manifestOnly bool
 	noForeign    bool
+	referrers    bool
 	keepGoing    bool
 	restart      bool
 	registry     registryFlags
@@ -126,6 +127,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
 	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.BoolVar(&o.referrers, "referrers", false, "take along what refers to the images: signatures, SBOMs, attestations")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)
@@ -307,6 +309,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
 		NoForeign:    o.noForeign,
+		Referrers:    o.referrers,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
 		Transfer:     o.transfer.options(),
