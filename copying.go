@@ -409,7 +409,10 @@ func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j.sent += config.Size
+	if !j.target.has[config.Digest] { // another image may have sent it meanwhile
+		j.sent += config.Size
+	}
+	j.target.has[config.Digest] = true
 	return nil
 }
 

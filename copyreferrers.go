@@ -164,28 +164,40 @@ func (r *CopyResult) addReferrers(j *copyJob) {
 	if j.disk != nil {
 		r.Referrers = j.disk.Referrers
 	}
+	images := []image.Image{}
+	if !j.same && j.disk == nil {
+		images = append(images, j.image)
+	}
 	for _, with := range j.referrers {
 		if !with.done || with.err != nil {
 			continue
 		}
+		images = append(images, with.image)
 		r.Referrers++
-		r.Size += sizeOf(with.image)
 		r.Sent += with.sent
 		r.Mounted += with.mounted
 	}
+	if len(j.referrers) > 0 {
+		r.Size = sizeOf(images...)
+	}
 }
 
-// sizeOf is that of an image's blobs, each once.
-func sizeOf(img image.Image) int64 {
+// sizeOf is that of the blobs of images, each once.
+func sizeOf(images ...image.Image) int64 {
 	var size int64
-	for _, d := range img.Blobs() {
-		size += d.Size
-	}
 	seen := map[digest.Digest]bool{}
-	for _, m := range img.Manifests {
-		if !seen[m.Config.Digest] {
-			seen[m.Config.Digest] = true
-			size += m.Config.Size
+	add := func(d image.Descriptor) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			size += d.Size
+		}
+	}
+	for _, img := range images {
+		for _, d := range img.Blobs() {
+			add(d)
+		}
+		for _, m := range img.Manifests {
+			add(m.Config.Descriptor)
 		}
 	}
 	return size

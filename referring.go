@@ -27,7 +27,7 @@ type referring struct {
 	label string                  // the image's
 	name  ref.Reference           // of the image where it goes
 	sizes map[digest.Digest]int64 // of all that is named by what goes along
-	met   map[digest.Digest]bool  // subjects, and what refers to them
+	met   map[digest.Digest]bool  // subjects, which what goes along are too
 	found []image.Image
 	bytes int64 // of its documents
 }
@@ -107,8 +107,8 @@ func (s *referring) tellLeftOut(ctx context.Context, root digest.Digest) {
 	}
 }
 
-// list asks the source what refers to subjects, and gives what was not met
-// before.
+// list asks the source what refers to subjects, and gives what is none of those
+// that were met before.
 func (s *referring) list(ctx context.Context, subjects []digest.Digest) ([]listed, error) {
 	found := make([][]image.Descriptor, len(subjects))
 	group, ctx := errgroup.WithContext(ctx)
@@ -126,7 +126,6 @@ func (s *referring) list(ctx context.Context, subjects []digest.Digest) ([]liste
 	for i, subject := range subjects {
 		for _, d := range found[i] {
 			if !s.met[d.Digest] {
-				s.met[d.Digest] = true
 				all = append(all, listed{Descriptor: d, subject: subject})
 			}
 		}
@@ -153,6 +152,9 @@ func (s *referring) take(ctx context.Context, all []listed) error {
 		return err
 	}
 	for _, one := range all {
+		if s.met[one.Digest] {
+			continue // it was listed with another one too
+		}
 		var unknown *image.UnknownError
 		switch err := one.err; {
 		case errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrVerification), errors.As(err, &unknown):
@@ -171,6 +173,7 @@ func (s *referring) take(ctx context.Context, all []listed) error {
 		case !s.fits(one.found):
 			s.warn("a referrer is left out: %s tells another size of a blob than others do", one.found.Label)
 		default:
+			s.met[one.Digest] = true
 			s.bytes += size
 			s.found = append(s.found, one.found)
 		}
