@@ -144,7 +144,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	p, err := newPull(all, PullOptions{
 		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Referrers: c.opts.Referrers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
-		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
+		Registry:  c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})
 	if err != nil {
 		for _, j := range jobs {
@@ -153,6 +153,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 		return
 	}
 	defer p.close()
+	p.sources.bases = c.opts.Bases
 	_, err = p.all(ctx)
 	first := true
 	for _, j := range jobs {

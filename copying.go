@@ -51,6 +51,7 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 		c.jobs = append(c.jobs, j)
 	}
 	c.sources = newSources(opts.Source, opts.Events)
+	c.sources.bases = opts.Bases
 	c.session = registry.NewSession(opts.Destination)
 	return c, nil
 }

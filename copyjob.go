@@ -161,7 +161,7 @@ func (j *copyJob) result() CopyResult {
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
 		r.Size = j.disk.Size
 	case !j.same:
-		r.Digest, r.Size = j.image.Entry().Digest, sizeOf(j.image)
+		r.Digest, r.Size = j.image.Entry().Digest, contentSize([]image.Image{j.image})
 	}
 	r.addReferrers(j)
 	return r

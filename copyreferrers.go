@@ -178,12 +178,12 @@ func (r *CopyResult) addReferrers(j *copyJob) {
 		r.Mounted += with.mounted
 	}
 	if len(j.referrers) > 0 {
-		r.Size = sizeOf(images...)
+		r.Size = contentSize(images)
 	}
 }
 
-// sizeOf is that of the blobs of images, each once.
-func sizeOf(images ...image.Image) int64 {
+// contentSize is that of the blobs of images, each once.
+func contentSize(images []image.Image) int64 {
 	var size int64
 	seen := map[digest.Digest]bool{}
 	add := func(d image.Descriptor) {

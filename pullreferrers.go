@@ -33,6 +33,9 @@ func (p *pull) refer(ctx context.Context, l *look, img image.Image, root digest.
 	if err != nil {
 		return err
 	}
+	for i, r := range found {
+		found[i], _ = image.WithoutBlobs(r, p.baseOf)
+	}
 	p.referrers.mu.Lock()
 	defer p.referrers.mu.Unlock()
 	if p.referrers.of == nil {
@@ -105,4 +108,14 @@ func (p *pull) dropReferrers(images []image.Image, failed []Failure, blobs *tran
 // withoutReferrers are the images that were asked for.
 func withoutReferrers(images []image.Image) []image.Image {
 	return slices.DeleteFunc(slices.Clone(images), func(img image.Image) bool { return img.Subject != "" })
+}
+
+// asReferrer is an image of a store as one that refers to another, as the store
+// has it.
+func asReferrer(img image.Image, stored image.Stored) image.Image {
+	img.Subject = stored.Subject
+	if stored.Name == "" {
+		img.Name = img.Name.WithTag(stored.RefName)
+	}
+	return img
 }

@@ -127,7 +127,7 @@ func TestReferrersOfOtherSizes(t *testing.T) {
 	s := registrytest.Start(t, registrytest.Options{})
 	p := s.Push("team/app", "v1", registrytest.Image{Layers: []registrytest.Layer{registrytest.RandomLayer(1, 1000)}})
 	raw := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/x","digest":%q,"size":%d},"layers":[{"mediaType":"application/x","digest":%q,"size":7}],`+
-		`"subject":{"mediaType":%[1]q,"digest":%[6]q,"size":1}}`,
+		`"subject":{"mediaType":%[1]q,"digest":%[5]q,"size":1}}`,
 		"application/vnd.oci.image.manifest.v1+json", p.Config.Digest, p.Config.Size, p.Layers[0].Digest, p.Manifest.Digest)
 	d := s.PushRaw("team/app", "", "application/vnd.oci.image.manifest.v1+json", []byte(raw))
 	found, told := attachedBy(t, s, map[digest.Digest][]image.Descriptor{p.Manifest.Digest: {d}})

@@ -151,7 +151,9 @@ type tagList struct {
 	err  error
 }
 
-func (s *syncing) repository(e synclist.Entry) string { return e.Source.Scheme + "//" + e.Source.Name() }
+func (s *syncing) repository(e synclist.Entry) string {
+	return e.Source.Scheme + "//" + e.Source.Name()
+}
 
 // tagLists are the tags of the repositories from which tags are chosen, by
 // repository, each listed once.

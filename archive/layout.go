@@ -165,12 +165,16 @@ func documents(images []image.Image) ([]document, error) {
 		}
 	}
 	refNames := image.RefNames(names)
+	delta := image.DeltaOf(images...)
+	if err := delta.Annotate(&index); err != nil {
+		return nil, err
+	}
 	for _, img := range images {
 		if img.Subject != "" {
-			index.Manifests = append(index.Manifests, img.Named(""))
+			index.Manifests = append(index.Manifests, delta.Entry(img, ""))
 			continue
 		}
-		index.Manifests = append(index.Manifests, img.Named(refNames[0]))
+		index.Manifests = append(index.Manifests, delta.Entry(img, refNames[0]))
 		refNames = refNames[1:]
 		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))

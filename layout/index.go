@@ -16,8 +16,10 @@ import (
 
 // index is an index.json (OCI image-spec, image-layout.md, "index.json file").
 type index struct {
-	fields  object
-	entries []entry
+	fields      object
+	annotations object
+	delta       image.Delta // as an annotation tells it
+	entries     []entry
 }
 
 // entry is one of its descriptors.
@@ -63,6 +65,9 @@ func readIndex(b []byte) (*index, error) {
 		return nil, fmt.Errorf("it has %d manifests, more than %d", len(manifests), maxEntries)
 	}
 	x := &index{fields: fields}
+	if err := x.readDelta(); err != nil {
+		return nil, err
+	}
 	for i, raw := range manifests {
 		e, err := readEntry(raw)
 		if err != nil {
@@ -137,8 +142,9 @@ func (e entry) replacedBy(by entry) bool {
 
 // add puts images in, each in place of what it stands for.
 func (x *index) add(images []image.Image) error {
+	delta := image.DeltaOf(images...)
 	for _, img := range images {
-		raw, err := json.Marshal(img.Named(""))
+		raw, err := json.Marshal(delta.Entry(img, ""))
 		if err != nil {
 			return err
 		}
