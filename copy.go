@@ -40,7 +40,8 @@ type CopyOptions struct {
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
 	// manifests and configs of the source. An archive in which something is to
-	// be different is written anew as a whole.
+	// be different is written anew as a whole. With Referrers these are looked for
+	// all the same, and what is not there yet is copied.
 	SkipSame bool
 	// DryRun finds out what would be sent, and sends nothing. The results tell it.
 	DryRun bool

@@ -104,8 +104,11 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 		return fmt.Errorf("%s: %w", j.from, err)
 	}
 	j.same = slices.ContainsFunc(there, func(s image.Stored) bool { return s.Name == name.String() && s.Digest == j.digest })
+	if j.same && c.opts.Referrers {
+		j.same, err = c.haveReferrers(ctx, j, there)
+	}
 	j.done = j.same
-	return nil
+	return err
 }
 
 // look opens where an image is.

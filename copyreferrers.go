@@ -202,3 +202,47 @@ func contentSize(images []image.Image) int64 {
 	}
 	return size
 }
+
+// attached finds what goes along with an image onto the disk.
+func (c *copying) attached(ctx context.Context, j *copyJob) ([]image.Image, error) {
+	l, err := c.look(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	img, err := l.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if img.Name, err = j.asked().called(img.Name); err != nil {
+		return nil, fmt.Errorf("%s: %w", j.from, err)
+	}
+	return l.attached(ctx, img, img.Root().Digest)
+}
+
+// haveReferrers says whether all that goes along with an image is among those of a
+// store.
+func (c *copying) haveReferrers(ctx context.Context, j *copyJob, there []image.Stored) (bool, error) {
+	found, err := c.attached(ctx, j)
+	for _, r := range found {
+		tag := r.Name.Tag
+		if !slices.ContainsFunc(there, func(s image.Stored) bool { return s.Digest == r.Entry().Digest && (tag == "" || tag == s.Tag()) }) {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// planReferrers notes what would go along with an image onto the disk, and gives
+// the blobs of all.
+func (c *copying) planReferrers(ctx context.Context, j *copyJob) ([]image.Descriptor, error) {
+	blobs := j.image.Blobs()
+	if !c.opts.Referrers {
+		return blobs, nil
+	}
+	found, err := c.attached(ctx, j)
+	for _, r := range found {
+		j.referrers = append(j.referrers, &copyJob{from: j.from, to: j.to, image: r, parent: j, done: true})
+		blobs = append(blobs, r.Blobs()...)
+	}
+	return blobs, err
+}
