@@ -38,6 +38,7 @@ type copyTarget struct {
 	*registry.Repository
 	registry string
 	has      map[digest.Digest]bool // blobs
+	configs  map[digest.Digest]bool // that were sent
 }
 
 // newCopying finds what is wrong before any request is made.
@@ -78,7 +79,7 @@ func (c *copying) target(r ref.Reference) (*copyTarget, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &copyTarget{Repository: repository, registry: strings.ToLower(r.Host()), has: map[digest.Digest]bool{}}
+	t := &copyTarget{Repository: repository, registry: strings.ToLower(r.Host()), has: map[digest.Digest]bool{}, configs: map[digest.Digest]bool{}}
 	c.targets[key] = t
 	return t, nil
 }
@@ -410,10 +411,10 @@ func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !j.target.has[config.Digest] { // another image may have sent it meanwhile
+	if !j.target.configs[config.Digest] { // another image may have sent it meanwhile
 		j.sent += config.Size
 	}
-	j.target.has[config.Digest] = true
+	j.target.configs[config.Digest] = true
 	return nil
 }
 

@@ -103,7 +103,7 @@ func (s *referring) tellLeftOut(ctx context.Context, root digest.Digest) {
 	left, err := s.source.Referrers(ctx, root)
 	if err == nil && len(left) > 0 {
 		s.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(
-			"%s: %d referrers are left out: they refer to its index %s, which does not go along as it is (with all platforms it does)", s.label, len(left), root)})
+			"%s: what refers to its index %s is left out (%d): that does not go along as it is, but for all platforms it does", s.label, root, len(left))})
 	}
 }
 
@@ -131,7 +131,7 @@ func (s *referring) list(ctx context.Context, subjects []digest.Digest) ([]liste
 		}
 	}
 	if room := maxReferrers - len(s.found); len(all) > room {
-		s.warn("%d of what refers to it is left out: more than %d go along with no image", len(all)-room, maxReferrers)
+		s.warn("%d of what refers to it are left out: no more than %d go along with an image", len(all)-room, maxReferrers)
 		all = all[:room]
 	}
 	return all, nil

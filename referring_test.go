@@ -117,7 +117,7 @@ func TestReferrersAreBounded(t *testing.T) {
 		lists[app.Digest] = append(lists[app.Digest], s.PushReferrer("team/app", registrytest.Referrer{Subject: app.Digest, ArtifactType: fmt.Sprint("application/number-", n)}))
 	}
 	found, told = attachedBy(t, s, lists)
-	if len(found) != maxReferrers || !told.has("3 of what refers to it is left out") {
+	if len(found) != maxReferrers || !told.has("3 of what refers to it are left out") {
 		t.Errorf("%d referrers, told: %q", len(found), told.lines)
 	}
 }
@@ -271,5 +271,43 @@ func TestReferrersUnknown(t *testing.T) {
 	path := t.TempDir() + "/app.tar"
 	if _, err := Pull(t.Context(), from.Host()+"/team/app:v1", PullOptions{Referrers: true, Output: path}); !errors.Is(err, image.ErrUnauthorized) {
 		t.Errorf("pulled: %v", err)
+	}
+}
+
+// A referrer that is copied by itself is listed as well, whoever keeps the list.
+func TestCopyOfAReferrer(t *testing.T) {
+	from, to := able(t, true), able(t, false)
+	subject := from.Push("team/app", "v1", registrytest.Image{}).Manifest.Digest
+	signature := from.PushReferrer("team/app", registrytest.Referrer{Subject: subject, ArtifactType: "application/x", Annotations: map[string]string{"by": "me"}})
+	if _, err := Copy(t.Context(), from.Host()+"/team/app@"+signature.Digest.String(), to.Host()+"/team/app", CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openLook(t.Context(), to.Host()+"/team/app", LookOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	listed, err := l.source.Referrers(t.Context(), subject)
+	if diff := cmp.Diff([]image.Descriptor{signature}, listed); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// What one artifact has as its config may be another's layer.
+func TestCopyReferrersThatShareBlobs(t *testing.T) {
+	from, to := able(t, true), able(t, true)
+	p := from.Push("team/app", "v1", registrytest.Image{})
+	one := from.AddBlob([]byte("{}"))
+	for n := range 20 {
+		raw := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"annotations":{"n":"%d"},"config":{"mediaType":"application/x","digest":%q,"size":%d},`+
+			`"layers":[{"mediaType":"application/x","digest":%q,"size":%d}],"subject":{"mediaType":%[1]q,"digest":%[7]q,"size":1}}`,
+			"application/vnd.oci.image.manifest.v1+json", n,
+			[]digest.Digest{one.Digest, p.Config.Digest}[n%2], []int64{one.Size, p.Config.Size}[n%2],
+			[]digest.Digest{p.Config.Digest, one.Digest}[n%2], []int64{p.Config.Size, one.Size}[n%2], p.Manifest.Digest)
+		from.PushRaw("team/app", "", "application/vnd.oci.image.manifest.v1+json", []byte(raw))
+	}
+	r, err := Copy(t.Context(), from.Host()+"/team/app:v1", to.Host()+"/team/app:v1", CopyOptions{Referrers: true})
+	if err != nil || r.Referrers != 20 || r.Size != p.Config.Size+one.Size {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -35,7 +35,7 @@ func (s *Stored) refer(annotations map[string]string) {
 	name := annotations[AnnotationReferrerName]
 	switch {
 	case s.Subject == "" || s.Name != "" || s.RefName != "":
-	case isFullName(name):
+	case isFullName(name) && IsReferrersTag((Stored{Name: name}).Tag()):
 		s.Name = name
 	case IsReferrersTag(name):
 		s.RefName = name

@@ -107,6 +107,7 @@ func TestStoredReferrerEntries(t *testing.T) {
 			image.Stored{Subject: subject, RefName: tag}, true,
 		},
 		"any tag":           {map[string]string{image.AnnotationSubject: subject.String(), image.AnnotationReferrerName: "latest"}, image.Stored{Subject: subject}, true},
+		"a tag of others":   {map[string]string{image.AnnotationSubject: subject.String(), image.AnnotationReferrerName: "example.com/app:v1"}, image.Stored{Subject: subject}, true},
 		"no subject":        {map[string]string{image.AnnotationReferrerName: "example.com/app:" + tag}, image.Stored{}, false},
 		"no digest":         {map[string]string{image.AnnotationSubject: "../x", image.AnnotationReferrerName: tag}, image.Stored{}, false},
 		"an image's name":   {map[string]string{ocispec.AnnotationRefName: "v1"}, image.Stored{RefName: "v1"}, false},
