@@ -85,6 +85,7 @@ func (c *copying) send(ctx context.Context, jobs []*copyJob) {
 		})
 	}
 	_ = group.Wait() // each has its own error
+	jobs = withReferrers(jobs)
 	switch {
 	case c.over(ctx):
 	case c.opts.DryRun:
@@ -96,6 +97,12 @@ func (c *copying) send(ctx context.Context, jobs []*copyJob) {
 
 // fail notes why an image cannot be copied. The caller holds no lock.
 func (c *copying) fail(j *copyJob, err error) {
+	if j.parent != nil {
+		if !c.failReferrer(j, err) {
+			return
+		}
+		j = j.parent
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if j.err == nil {
