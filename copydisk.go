@@ -104,8 +104,11 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 		return fmt.Errorf("%s: %w", j.from, err)
 	}
 	j.same = slices.ContainsFunc(there, func(s image.Stored) bool { return s.Name == name.String() && s.Digest == j.digest })
+	if j.same && c.opts.Referrers {
+		j.same, err = c.haveReferrers(ctx, j, there)
+	}
 	j.done = j.same
-	return nil
+	return err
 }
 
 // look opens where an image is.
@@ -142,7 +145,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 		all = append(all, j.asked())
 	}
 	results := c.pull(ctx, jobs, all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers,
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, Referrers: c.opts.Referrers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
 	})
 	first := true

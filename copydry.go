@@ -63,7 +63,12 @@ func (c *copying) planDisk(ctx context.Context, at Destination, jobs []*copyJob)
 				continue
 			}
 		}
-		for _, d := range j.image.Blobs() {
+		blobs, err := c.planReferrers(ctx, j)
+		if err != nil {
+			c.fail(j, err)
+			continue
+		}
+		for _, d := range blobs {
 			if !counted[d.Digest] && (at.Format != OCI || !holds(ctx, there, d.Digest)) {
 				j.sent += d.Size
 			}
