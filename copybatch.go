@@ -89,7 +89,7 @@ func (b *copyBatch) run(ctx context.Context) {
 	b.mu.Unlock()
 	b.finishing.Wait()
 	b.finishReferrers(ctx)
-	b.list(ctx)
+	b.listReferrers(ctx)
 }
 
 // next is what goes in the next pass: each blob once.

@@ -31,7 +31,6 @@ func ailTarget(random *rand.Rand, s *registrytest.Server) string {
 			Uploads: memregistry.Uploads{Forgets: true}, Cut: &registrytest.UploadCut{After: 1000 + random.Int64N(100_000), Times: 2}}},
 		{"loses answers", registrytest.Uploads{Lose: &registrytest.UploadLoss{Times: 3}}},
 		{"does not mount", registrytest.Uploads{Uploads: memregistry.Uploads{NoMount: true}}},
-		{"takes small bodies", registrytest.Uploads{MaxBody: 100_000_000}},
 		{"takes no pieces", registrytest.Uploads{NoPatch: true}},
 		{"is busy", registrytest.Uploads{}},
 		{"has faults", registrytest.Uploads{}},

@@ -145,7 +145,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 		all = append(all, j.asked())
 	}
 	results := c.pull(ctx, jobs, all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Referrers: c.opts.Referrers, Layers: c.opts.Layers,
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, Referrers: c.opts.Referrers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
 	})
 	first := true

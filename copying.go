@@ -85,13 +85,12 @@ func (c *copying) send(ctx context.Context, jobs []*copyJob) {
 		})
 	}
 	_ = group.Wait() // each has its own error
-	jobs = withReferrers(jobs)
 	switch {
 	case c.over(ctx):
 	case c.opts.DryRun:
-		newCopyBatch(c, jobs).plan(ctx)
+		newCopyBatch(c, withReferrers(jobs)).plan(ctx)
 	default:
-		newCopyBatch(c, jobs).run(ctx)
+		newCopyBatch(c, withReferrers(jobs)).run(ctx)
 	}
 }
 

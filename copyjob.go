@@ -68,8 +68,8 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if j.target, err = c.target(j.to.Reference); err != nil {
 		return err
 	}
-	quickly := j.platforms.All && !j.platforms.Present && !c.opts.Referrers
-	if c.opts.SkipSame && quickly {
+	whole := j.platforms.All && !j.platforms.Present
+	if c.opts.SkipSame && whole && !c.opts.Referrers {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -89,7 +89,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && !quickly && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && (!whole || c.opts.Referrers) && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
 	return c.refer(ctx, l, j, root)

@@ -115,9 +115,9 @@ type listing struct {
 	jobs    []*copyJob
 }
 
-// list adds what the targets do not list themselves to the lists that are kept
+// listReferrers adds what the targets do not list themselves to the lists that are kept
 // under tags.
-func (b *copyBatch) list(ctx context.Context) {
+func (b *copyBatch) listReferrers(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
 	for _, l := range b.listings() {
@@ -127,7 +127,7 @@ func (b *copyBatch) list(ctx context.Context) {
 			}
 			if err := l.target.AddReferrers(ctx, l.subject, l.add); err != nil {
 				for _, j := range l.jobs {
-					b.fail(j, j.failure(err))
+					b.fail(j, fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err))
 				}
 			}
 			return nil

@@ -2,6 +2,7 @@ package davit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -65,8 +66,9 @@ func joinFailures(failures []Failure, asked, copied int, err error) error {
 		return err
 	}
 	all := &CopyError{Failures: failures, Asked: asked + len(failures), Copied: copied, KeepGoing: true}
-	switch several, ok := err.(*CopyError); {
-	case ok:
+	var several *CopyError
+	switch {
+	case errors.As(err, &several):
 		all.Failures = append(all.Failures, several.Failures...)
 	case err != nil && asked != 1:
 		return err
