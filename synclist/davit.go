@@ -88,6 +88,7 @@ func (f *file) image(item *yaml.Node, defaults Entry) (Entry, error) {
 		case "semver":
 			err = f.semver(v, &c)
 		case "newest":
+			c.given = true
 			c.selection.newest, err = f.count(v)
 		case "exclude":
 			err = f.exclude(v, &c)

@@ -58,10 +58,10 @@ func fill(s string, left *int) (string, error) {
 func closing(s string) int {
 	depth := 0
 	for i := range len(s) {
-		switch {
-		case s[i] == '{':
+		switch s[i] {
+		case '{':
 			depth++
-		case s[i] == '}':
+		case '}':
 			if depth--; depth == 0 {
 				return i
 			}

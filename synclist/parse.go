@@ -40,10 +40,10 @@ func Parse(name string, data []byte) (List, error) {
 	var root *yaml.Node
 	err := f.documents(data, func(n *yaml.Node) error {
 		switch {
-		case root != nil:
-			return f.errorf(n.Line, "a second document begins here: a list is one")
 		case isManifest(n):
 			return f.errorf(n.Line, "%w: it is a Kubernetes manifest or a compose file", ErrManifest)
+		case root != nil:
+			return f.errorf(n.Line, "a second document begins here: a list is one")
 		}
 		root = n
 		return nil
@@ -76,8 +76,7 @@ func Parse(name string, data []byte) (List, error) {
 	if len(list.Entries) == 0 {
 		return List{}, f.errorf(0, "it lists no images")
 	}
-	slices.SortStableFunc(f.notes, func(a, b Note) int { return a.Line - b.Line })
-	list.Ignored = f.notes
+	list.Ignored = f.sortedNotes()
 	return list, nil
 }
 

@@ -30,7 +30,7 @@ func References(name string, data []byte) (List, error) {
 	if len(s.found) == 0 && len(f.notes) == 0 {
 		return List{}, f.errorf(0, "it names no images")
 	}
-	return List{Name: name, Format: FormatReferences, Entries: s.found, Ignored: f.notes}, nil
+	return List{Name: name, Format: FormatReferences, Entries: s.found, Ignored: f.sortedNotes()}, nil
 }
 
 // search looks for images in a file.
@@ -159,7 +159,7 @@ func (s *search) mapping(n *yaml.Node, name string) error {
 	case repository == "", !isImage && parts["tag"] == "" && parts["digest"] == "":
 	case strings.Contains(repository, "://") && !isImage: // of charts, or git
 	case parts["tag"] == "" && parts["digest"] == "":
-		s.note(line, "image", oneline.Clean(repository, maxShown)+" has neither tag nor digest: the chart's own is not known here; render it first")
+		s.note(line, "image", show(repository)+" has neither tag nor digest: the chart's own is not known here; render it first")
 	default:
 		s.take(line, compose(parts))
 	}

@@ -154,7 +154,7 @@ func isGlob(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
 // checkName says whether s is a tag or a digest.
 func checkName(s string) error {
-	if isDigest(s) {
+	if isDigest(s) && !strings.Contains(s, "@") {
 		return ref.CheckDigest(digest.Digest(s))
 	}
 	if !ref.ValidTag(s) {

@@ -8,7 +8,7 @@ import (
 // unknown is the error of a field that there is not, with the one that may be
 // meant.
 func (f *file) unknown(v field, known []string) error {
-	at := strings.TrimSuffix(v.path, v.key)
+	at := strings.TrimSuffix(v.path, show(v.key))
 	if at = strings.TrimSuffix(at, "."); at != "" {
 		at += " has"
 	} else {

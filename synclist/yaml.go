@@ -2,9 +2,11 @@ package synclist
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -21,7 +23,7 @@ const (
 	maxMarks  = 500_000
 	maxDepth  = 100
 	maxVisits = 1_000_000
-	maxShown  = 80 // characters of a value in an error
+	maxShown  = 80 // characters of a value that are shown
 )
 
 // file is a file while it is read.
@@ -50,6 +52,12 @@ func (f *file) note(line int, field, why string) {
 		f.noted[said] = true
 		f.notes = append(f.notes, Note{Line: line, Field: field, Why: why})
 	}
+}
+
+// sortedNotes are the notes by line.
+func (f *file) sortedNotes() []Note {
+	slices.SortStableFunc(f.notes, func(a, b Note) int { return cmp.Compare(a.Line, b.Line) })
+	return f.notes
 }
 
 // documents gives fn the root of each document that is not empty, one after the
@@ -333,12 +341,20 @@ func prefix(path string) string {
 }
 
 func join(path, key string) string {
-	key = oneline.Clean(key, maxShown)
 	if path == "" {
-		return key
+		return show(key)
 	}
-	return path + "." + key
+	return path + "." + show(key)
 }
 
 // quote is a value of the file, fit for an error.
-func quote(s string) string { return `"` + oneline.Clean(s, maxShown) + `"` }
+func quote(s string) string { return `"` + show(s) + `"` }
+
+// show is a short line of what the file says, without what stands before an @,
+// which may be a password.
+func show(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i > 0 {
+		s = "…" + s[i:]
+	}
+	return oneline.Clean(s, maxShown)
+}
