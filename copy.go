@@ -189,18 +189,3 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	}
 	return results, failed
 }
-
-// fail notes why an image cannot be copied. The caller holds no lock.
-func (c *copying) fail(j *copyJob, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if j.err == nil {
-		j.err = err
-	}
-	c.failed.Store(true)
-}
-
-// over says that nothing more is to be begun.
-func (c *copying) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !c.opts.KeepGoing && c.failed.Load()
-}

@@ -139,6 +139,11 @@ func (j *copyJob) name(d digest.Digest, tag string) error {
 	return nil
 }
 
+// failure is what went wrong on the way to the destination.
+func (j *copyJob) failure(err error) error {
+	return fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err)
+}
+
 // leaveOut leaves the image's foreign layers out, and says so.
 func (c *copying) leaveOut(img image.Image) image.Image {
 	return (&pull{opts: PullOptions{Format: OCI, Events: c.opts.Events}}).leaveOut(img)
