@@ -144,7 +144,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	p, err := newPull(all, PullOptions{
 		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
-		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
+		Registry:  c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})
 	if err != nil {
 		for _, j := range jobs {
