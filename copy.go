@@ -43,6 +43,8 @@ type CopyOptions struct {
 	// Events receives progress, warnings and steps. May be nil. It is also used
 	// for the others where they have none.
 	Events image.EventFunc
+
+	sources *sources // that are open already; nil: the copy opens its own
 }
 
 // CopyItem is one image that is copied.
@@ -103,6 +105,11 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // what was begun is left as it was. Errors wrap image.ErrNotFound,
 // image.ErrUnauthorized or image.ErrVerification where one of them is the cause.
 func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyResult, error) {
+	return copyAll(ctx, items, opts, nil)
+}
+
+// copyAll is CopyAll after some failures, each of which counts as an image.
+func copyAll(ctx context.Context, items []CopyItem, opts CopyOptions, failures []Failure) ([]CopyResult, error) {
 	begun := time.Now()
 	c, err := newCopying(items, opts.withDefaults())
 	if err != nil {
@@ -114,7 +121,7 @@ func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyRes
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return c.outcome(time.Since(begun))
+	return c.outcome(failures, time.Since(begun))
 }
 
 func (o CopyOptions) withDefaults() CopyOptions {
@@ -165,10 +172,10 @@ func (e *CopyError) Unwrap() []error {
 	return errs
 }
 
-// outcome is what has become of the images.
-func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
+// outcome is what has become of the images, after some failures.
+func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Asked: len(c.jobs)}
+	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs)}
 	for _, j := range c.jobs {
 		if j.err != nil {
 			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
@@ -184,7 +191,7 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	switch {
 	case len(failed.Failures) == 0:
 		return results, nil
-	case len(c.jobs) == 1:
+	case failed.Asked == 1:
 		return nil, failed.Failures[0].Err
 	}
 	return results, failed

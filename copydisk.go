@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
@@ -34,16 +35,18 @@ func (c *copying) toDisk(ctx context.Context) {
 		switch {
 		case c.over(ctx):
 			return
+		case len(todo) == 0:
 		case c.opts.DryRun:
 			c.planDisk(ctx, at, todo)
-		case len(todo) > 0:
+		default:
 			c.write(ctx, at, todo)
 		}
 	}
 }
 
-// skipStored leaves out the images that are there already: of an archive all or
-// none of them.
+// skipStored notes which images are there already, and returns what is to be
+// written: the others; of an archive, which is written as a whole, all that can
+// be had, or none where one cannot that is in it.
 func (c *copying) skipStored(ctx context.Context, at Destination, jobs []*copyJob) []*copyJob {
 	there, err := openStore(ctx, at.Path, c.opts.Events)
 	if err != nil {
@@ -64,17 +67,28 @@ func (c *copying) skipStored(ctx context.Context, at Destination, jobs []*copyJo
 		})
 	}
 	_ = group.Wait() // each has its own error
-	left := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.done || j.err != nil })
-	switch {
-	case at.Format != Archive || len(left) == 0:
+	had := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.err != nil })
+	left := slices.DeleteFunc(slices.Clone(had), func(j *copyJob) bool { return j.done })
+	if at.Format != Archive || len(left) == 0 {
 		return left
-	case slices.ContainsFunc(jobs, func(j *copyJob) bool { return j.err != nil }):
-		return nil // what is in the archive is not lost because it cannot be had now
 	}
 	for _, j := range jobs {
-		j.same, j.done = false, false
+		if j.err != nil && j.stored {
+			c.keep(at, j, had)
+			return nil
+		}
 	}
-	return jobs
+	return had
+}
+
+// keep notes that images are not written, since the archive would lose one that
+// it holds.
+func (c *copying) keep(at Destination, lost *copyJob, jobs []*copyJob) {
+	for _, j := range jobs {
+		if !j.done {
+			c.fail(j, fmt.Errorf("%s is not written: %s is left as it is, since %s is in it and cannot be had now", j.from, at.Path, lost.from))
+		}
+	}
 }
 
 // compare finds out whether an image is among those of a store.
@@ -83,6 +97,7 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 	if err != nil {
 		return err
 	}
+	j.stored = j.isStored(l.find.Reference(), there)
 	var name ref.Reference
 	if j.platforms.All && !j.platforms.Present {
 		root, err := l.find.DescribeRoot(ctx)
@@ -91,21 +106,27 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 		}
 		name, j.digest = l.find.Reference(), root.Digest
 		j.image.Label = name.String()
-		if name.Tag != "" {
-			name = name.WithDigest("")
-		}
 	} else {
 		if err := c.find(ctx, j); err != nil {
 			return err
 		}
 		name, j.digest = j.image.Name, j.image.Entry().Digest
 	}
-	if name, err = j.asked().called(name); err != nil {
-		return fmt.Errorf("%s: %w", j.from, err)
-	}
-	j.same = slices.ContainsFunc(there, func(s image.Stored) bool { return s.Name == name.String() && s.Digest == j.digest })
+	j.same = j.isStored(name, there, j.digest)
 	j.done = j.same
 	return nil
+}
+
+// isStored says whether a store has an image by the name that the job's gets
+// there, if digests are given with one of them.
+func (j *copyJob) isStored(name ref.Reference, there []image.Stored, digests ...digest.Digest) bool {
+	if name.Tag != "" {
+		name = name.WithDigest("")
+	}
+	called, err := j.asked().called(name)
+	return err == nil && slices.ContainsFunc(there, func(s image.Stored) bool {
+		return s.Name == called.String() && (len(digests) == 0 || slices.Contains(digests, s.Digest))
+	})
 }
 
 // look opens where an image is.
@@ -135,16 +156,35 @@ func (j *copyJob) asked() asked {
 	return a
 }
 
-// write writes images as one archive, or into one directory.
+// write writes images as one archive, or into one directory. With KeepGoing an
+// archive that is there is written without those that cannot be had, unless it
+// would lose one of them.
 func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
+	renewed := at.Format == Archive && exists(at.Path)
+	c.pull(ctx, at, jobs, c.opts.KeepGoing && !renewed)
+	if !renewed || !c.opts.KeepGoing || ctx.Err() != nil {
+		return
+	}
+	left := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.err != nil })
+	lost := slices.IndexFunc(jobs, func(j *copyJob) bool { return j.err != nil && j.stored })
+	switch {
+	case len(left) == len(jobs):
+	case lost >= 0:
+		c.keep(at, jobs[lost], left)
+	case slices.ContainsFunc(left, func(j *copyJob) bool { return !j.done }):
+		c.write(ctx, at, left)
+	}
+}
+
+// pull writes images as PullAll does.
+func (c *copying) pull(ctx context.Context, at Destination, jobs []*copyJob, keepGoing bool) {
 	var all []asked
 	for _, j := range jobs {
 		all = append(all, j.asked())
 	}
 	p, err := newPull(all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign,
-		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
-		Registry:  c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, KeepGoing: keepGoing,
+		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})
 	if err != nil {
 		for _, j := range jobs {
@@ -157,7 +197,7 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	first := true
 	for _, j := range jobs {
 		if r, ok := p.results[j.from]; err == nil || ok {
-			j.disk, j.done = &r, true
+			j.disk, j.done, j.same = &r, true, false
 			if first {
 				j.sent, first = r.Fetched, false
 			}

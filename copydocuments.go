@@ -67,7 +67,15 @@ func each(ctx context.Context, documents []image.Content, send func(context.Cont
 	return group.Wait()
 }
 
+// config sends a config once, however many of the images have it.
 func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) error {
+	_, err := j.target.configs.Do(ctx, config.Digest.String(), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, c.pushConfig(ctx, j, config)
+	})
+	return err
+}
+
+func (c *copying) pushConfig(ctx context.Context, j *copyJob, config image.Content) error {
 	if c.has(j.target, config.Descriptor) {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/flight"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
@@ -32,6 +33,7 @@ type copyTarget struct {
 	*registry.Repository
 	registry string
 	has      map[blobID]bool
+	configs  flight.Group[struct{}] // that are being sent
 }
 
 // blobID is a blob as manifests name it. Who lies about its size means another one.
@@ -58,14 +60,18 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 		}
 		c.jobs = append(c.jobs, j)
 	}
-	c.sources = newSources(opts.Source, opts.Events)
+	if c.sources = opts.sources; c.sources == nil {
+		c.sources = newSources(opts.Source, opts.Events)
+	}
 	c.session = registry.NewSession(opts.Destination)
 	return c, nil
 }
 
 // close closes what the images are in, and gives up idle connections.
 func (c *copying) close() {
-	c.sources.close()
+	if c.opts.sources == nil {
+		c.sources.close()
+	}
 	_ = c.session.Close()
 }
 

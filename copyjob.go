@@ -24,6 +24,7 @@ type copyJob struct {
 	same, done    bool
 	err           error
 	digest        digest.Digest // where same
+	stored        bool          // an archive on the disk has an image of its name
 }
 
 // newCopyJob reads what is to be copied where.
@@ -59,8 +60,9 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if j.target, err = c.target(j.to.Reference); err != nil {
 		return err
 	}
+	var other digest.Digest // that the destination's name does not mean
 	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present {
-		if err := c.skip(ctx, l, j); err != nil || j.done {
+		if other, err = c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
 	}
@@ -77,26 +79,27 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if err := j.name(j.image.Entry().Digest, j.image.Name.Tag); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && c.names(ctx, j, j.image.Entry().Digest) {
-		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
+	if d := j.image.Entry().Digest; c.opts.SkipSame && d != other && c.names(ctx, j, d) {
+		j.same, j.done, j.digest = true, true, d
 	}
 	return nil
 }
 
-// skip finds out by one request on each side whether the image is there.
-func (c *copying) skip(ctx context.Context, l *look, j *copyJob) error {
+// skip finds out by one request on each side whether the image is there, and
+// returns what it is.
+func (c *copying) skip(ctx context.Context, l *look, j *copyJob) (digest.Digest, error) {
 	d, err := l.find.DescribeRoot(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := j.name(d.Digest, l.find.Reference().Tag); err != nil {
-		return err
+		return "", err
 	}
 	if c.names(ctx, j, d.Digest) {
 		j.same, j.done, j.digest = true, true, d.Digest
 		j.image.Label = l.find.Reference().String()
 	}
-	return nil
+	return d.Digest, nil
 }
 
 // names says whether the destination's name means a digest already. Where that

@@ -57,7 +57,10 @@ func hint(err error, c circumstances) string {
 // hintSeveral is for some of several images.
 func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
+	var copied *davit.CopyError
 	switch {
+	case errors.As(err, &copied) && len(copied.Failures) > 1:
+		return "run the same command again when they can be had: what is there already is not copied again"
 	case !errors.As(err, &some):
 		return ""
 	case some.Written > 0:
