@@ -39,22 +39,30 @@ func columns(words ...string) string {
 func text(err error) string {
 	var (
 		some      *davit.PullError
+		copied    *davit.CopyError
 		platforms *image.PlatformError
 		conflict  *rootfs.ConflictError
 	)
 	switch {
 	case errors.As(err, &some):
-		lines := []string{line(some.Summary())}
-		for _, f := range some.Failures {
-			lines = append(lines, "  "+strings.ReplaceAll(text(f.Err), "\n", "\n  "))
-		}
-		return strings.Join(lines, "\n")
+		return withFailures(some.Summary(), some.Failures)
+	case errors.As(err, &copied):
+		return withFailures(copied.Summary(), copied.Failures)
 	case errors.As(err, &platforms):
 		return withList(err.Error(), platforms.Error())
 	case errors.As(err, &conflict):
 		return withList(err.Error(), conflict.Error())
 	}
 	return line(err.Error())
+}
+
+// withFailures is what became of several images, with a line for each that failed.
+func withFailures(summary string, failures []davit.Failure) string {
+	lines := []string{line(summary)}
+	for _, f := range failures {
+		lines = append(lines, "  "+strings.ReplaceAll(text(f.Err), "\n", "\n  "))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // withList is an error's text with the lines of the list at its end.
