@@ -97,6 +97,7 @@ images:
     referrers: false
     to: oci:layout
   - image: redis
+    x-why: {because: of it}
     to: elsewhere.lan/
   - image: nginx:1.27
     to: elsewhere.lan/web:stable

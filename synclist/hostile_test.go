@@ -50,7 +50,7 @@ func TestHostile(t *testing.T) {
 
 // What is as long as it may be is read, and each document is bounded by itself.
 func TestLongestDocument(t *testing.T) {
-	in := bytes.Repeat([]byte("---\n["+strings.Repeat("a,", maxMarks-3)+"]\n"), 2)
+	in := bytes.Repeat([]byte("---\n["+strings.Repeat("a,", maxMarks*3/5)+"]\n"), 2)
 	_, err := References("list.yaml", in)
 	checkError(t, "long", err, "list.yaml: it names no images")
 }

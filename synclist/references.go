@@ -130,7 +130,8 @@ func (s *search) image(n *yaml.Node) error {
 // mapping takes an image that is written as a mapping.
 func (s *search) mapping(n *yaml.Node, name string) error {
 	isImage := name == "image"
-	if !contains(n, "repository") && !(isImage && contains(n, "reference")) {
+	merged := contains(n, "<<") && (contains(n, "tag") || contains(n, "digest"))
+	if !contains(n, "repository") && !merged && !(isImage && contains(n, "reference")) {
 		return nil
 	}
 	fields, err := s.fields(n, name)

@@ -114,6 +114,7 @@ func TestReferencesValues(t *testing.T) {
 		"ghcr.io/org/x:v1@sha256:" + strings.Repeat("ab", 32),
 		"docker.io/org/side:3",
 		"docker.io/org/merged:4",
+		"docker.io/org/side:3.1",
 		"line 12: image: org/app has neither tag nor digest: the chart's own is not known here; render it first",
 	}, references(t, `
 image: {registry: docker.io, repository: bitnami/redis, tag: 7.2.1, digest: ""}
@@ -132,6 +133,7 @@ dependencies: [{name: x, version: 1, repository: "https://charts.example"}]
 source: {repository: "https://git.example/x", tag: v1}
 defaults: &defaults {tag: 4}
 merged: {<<: *defaults, repository: org/merged}
+newer: {<<: *side, tag: 3.1}
 `))
 }
 

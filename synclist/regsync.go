@@ -258,10 +258,12 @@ func (f *file) plain(v field) (string, error) {
 func (f *file) regsyncEntry(s step, e *Entry) error {
 	source, target := s.texts["source"], s.texts["target"]
 	fail := func(v field, err error) error { return f.wrap(v.value, v.path, err) }
-	if dir, ok := strings.CutPrefix(target, "ocidir://"); ok {
-		e.To = Target{Path: "oci:" + dir}
-	}
 	var err error
+	if dir, ok := strings.CutPrefix(target, "ocidir://"); ok {
+		if e.To, err = layoutTarget(dir, s.texts["type"]); err != nil {
+			return fail(s.target, err)
+		}
+	}
 	switch kind := s.texts["type"]; kind {
 	case "registry":
 		if e.Source, err = parseRegistry(source); err != nil {
@@ -305,6 +307,17 @@ func (f *file) regsyncEntry(s step, e *Entry) error {
 		return fail(s.target, err)
 	}
 	return nil
+}
+
+// layoutTarget is a layout, where images keep their sources' names.
+func layoutTarget(dir, kind string) (Target, error) {
+	if kind == "registry" {
+		return Target{}, errors.New("davit makes no layout of each repository: list them as steps")
+	}
+	if base := dir[strings.LastIndexByte(dir, '/')+1:]; strings.ContainsAny(base, ":@") {
+		return Target{}, errors.New("in a layout an image keeps its source's name: leave out the tag")
+	}
+	return Target{Path: "oci:" + dir}, nil
 }
 
 // parseRegistry reads the name of a registry.

@@ -143,6 +143,8 @@ func TestRegsyncErrors(t *testing.T) {
 		{"sync:\n- source: a\n  target: 'r.lan/{{ .Sync.Source }}'\n  type: image\n", "list.yaml:3: sync.target: davit fills in no templates ({{ }}): write it out"},
 		{"sync:\n- source: '{{ env \"X\" }}'\n  target: r.lan/a\n  type: image\n", "list.yaml:2: sync.source: davit fills in no templates"},
 		{"sync:\n- source: ocidir://x\n  target: r.lan/a\n  type: image\n", "list.yaml:2: sync.source: it is on disk"},
+		{"sync:\n- source: a\n  target: ocidir://d:tag\n  type: image\n", "list.yaml:3: sync.target: in a layout an image keeps its source's name"},
+		{"sync:\n- source: a.b\n  target: ocidir://d\n  type: registry\n", "list.yaml:3: sync.target: davit makes no layout of each repository"},
 		{"sync:\n- source: a:1\n  target: r.lan/a\n  type: repository\n", "list.yaml:2: sync.source: a repository has no tag: write docker.io/library/a"},
 		{"sync:\n- source: a\n  target: r.lan/a:1\n  type: repository\n", "list.yaml:3: sync.target: a repository has no tag: write r.lan/a"},
 		{"sync:\n- source: a\n  target: A\n  type: repository\n", "list.yaml:3: sync.target: invalid reference"},
@@ -153,7 +155,7 @@ func TestRegsyncErrors(t *testing.T) {
 		{"sync:\n- source: a\n  target: r.lan/a\n  type: repository\n  tags:\n    allow: ['" + strings.Repeat("x", 1001) + "']\n", `list.yaml:6: sync.tags.allow: the regular expression has`},
 		{"sync:\n- source: a\n  target: r.lan/a\n  type: image\n  referrerSource: r.lan/b\n", "list.yaml:5: sync.referrerSource: davit takes referrers from where the image is"},
 		{"defaults: {referrers: maybe}\nsync: []\n", "list.yaml:1: defaults.referrers: want true or false"},
-		{"defaults: {parrallel: 2}\nsync: []\n", `list.yaml:1: defaults has no field "parrallel": did you mean parallel?`},
+		{"defaults: {parallell: 2}\nsync: []\n", `list.yaml:1: defaults has no field "parallell": did you mean parallel?`},
 		{"creds:\n- registry: hub\n  hostname: r.lan:5000\nsync: []\n", "list.yaml:3: creds.hostname: davit knows no other name of a registry"},
 		{"creds:\n- registry: r.lan\n  pathPrefix: hub\nsync: []\n", "list.yaml:3: creds.pathPrefix: davit knows no prefix of a registry"},
 	} {

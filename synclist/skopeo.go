@@ -2,8 +2,7 @@ package synclist
 
 import (
 	"errors"
-
-	"go.yaml.in/yaml/v4"
+	"strings"
 
 	"github.com/davit-cli/davit/ref"
 )
@@ -15,8 +14,8 @@ var skopeoFields = []string{"images", "images-by-tag-regex", "images-by-semver",
 // parseSkopeo reads skopeo's schema: a mapping of registries.
 func parseSkopeo(f *file, top []field, list *List) error {
 	for _, registry := range top {
-		if isExtension(registry.key) && registry.value.Kind == yaml.MappingNode && registry.value.Anchor != "" {
-			continue // a place for anchors, not a host that is called so
+		if isExtension(registry.key) && !strings.ContainsAny(registry.key, ".:") {
+			continue // a place for anchors, and no host
 		}
 		fields, err := f.fields(registry.value, registry.path)
 		if err != nil {

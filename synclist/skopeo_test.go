@@ -6,7 +6,7 @@ import (
 )
 
 func TestSkopeo(t *testing.T) {
-	list := parse(t, `
+	list := parse(t, `x-common: &common {tls-verify: true}
 registry.example.com:
     images:
         busybox: []
@@ -22,7 +22,7 @@ registry.example.com:
     credentials:
         username: john
         password: this is a secret
-    tls-verify: true
+    <<: *common
     cert-dir: /home/john/certs
 quay.io:
     tls-verify: false

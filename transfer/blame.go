@@ -123,8 +123,12 @@ func (e *engine) mend(b *blob, got string) {
 	switch {
 	case b.read:
 		err := b.wrongDigest(got)
+		if e.opts.KeepGoing {
+			told = e.blameSole(b, got)
+		}
 		e.mu.Unlock()
-		e.fail(err)
+		e.tell(told)
+		e.reject(b, err)
 		return
 	case damaged:
 		b.damaged++
@@ -166,14 +170,11 @@ func (e *engine) mend(b *blob, got string) {
 	e.tell(told)
 }
 
-// suspect finds out whose bytes may be wrong: what stays in b.shares is worth
-// keeping, and of b.sole alone where that is set. The caller holds the lock,
-// and tells what is returned once it has let go.
-func (e *engine) suspect(b *blob, got string) []image.Event {
+// blameSole ends what cannot be kept of a blob with the wrong digest for sure:
+// what an earlier run left, and those that gave all of it by themselves. The
+// caller holds the lock, and tells what is returned once it has let go.
+func (e *engine) blameSole(b *blob, got string) []image.Event {
 	var told []image.Event
-	b.sole = nil
-	found := b.sample == underWay && b.accuse()
-	b.shares = slices.DeleteFunc(b.shares, func(s *share) bool { return len(s.has) == 0 })
 	for _, s := range b.shares {
 		switch {
 		case s.from == nil:
@@ -185,6 +186,18 @@ func (e *engine) suspect(b *blob, got string) []image.Event {
 			b.failed = b.wrongDigest(got, s.from)
 		}
 	}
+	return told
+}
+
+// suspect finds out whose bytes may be wrong: what stays in b.shares is worth
+// keeping, and of b.sole alone where that is set. The caller holds the lock,
+// and tells what is returned once it has let go.
+func (e *engine) suspect(b *blob, got string) []image.Event {
+	var told []image.Event
+	b.sole = nil
+	found := b.sample == underWay && b.accuse()
+	b.shares = slices.DeleteFunc(b.shares, func(s *share) bool { return len(s.has) == 0 })
+	told = append(told, e.blameSole(b, got)...)
 	shares := len(b.shares)
 	b.shares = slices.DeleteFunc(b.shares, func(s *share) bool {
 		return s.from == nil || s.from.wrong || s.from == b.origin && b.failed != nil

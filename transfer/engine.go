@@ -24,7 +24,7 @@ type engine struct {
 	mu     sync.Mutex
 	wake   *sync.Cond // work may be there, or the end
 	blobs  []*blob    // in the order in which they are begun
-	left   int        // blobs neither verified nor given up
+	left   int        // blobs neither verified nor given up, and one more while sinks may still fail
 	active map[*claim]struct{}
 	// parked are the active claims that use no connection: those that wait for
 	// a reader and, where there are other sources to ask meanwhile, those
@@ -69,7 +69,7 @@ type blob struct {
 	started  bool
 	verified bool
 	givenUp  bool
-	err      error // why it was given up; nil where nobody wants it any more
+	err      error // why it was given up, or what its sink returned; nil where nobody wants it any more
 	damaged  int   // times that what stood on disk proved wrong
 	hasher   hasher
 

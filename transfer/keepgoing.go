@@ -12,16 +12,17 @@ import (
 )
 
 // BlobsError lists the blobs that a transfer with Options.KeepGoing had to do
-// without. errors.Is and errors.As look through all of them.
+// without, and those of which a sink of Relay returned an error. errors.Is and
+// errors.As look through all of them.
 type BlobsError struct {
 	// Blobs is not empty, and in the order of the items.
 	Blobs []BlobError
 }
 
-// BlobError tells why one blob could not be had.
+// BlobError tells why one blob could not be had, or what its sink returned.
 type BlobError struct {
 	Digest digest.Digest
-	Err    error // it names the blob
+	Err    error // it names the blob, if a sink's error does
 }
 
 // maxListed bounds the lines of a BlobsError's text.
@@ -52,8 +53,8 @@ func (e *BlobsError) Unwrap() []error {
 	return errs
 }
 
-// blobsError lists what was given up for an error of its own; nil where
-// nothing was. The caller holds the lock.
+// blobsError lists the blobs that have an error of their own; nil where none
+// has. The caller holds the lock.
 func (e *engine) blobsError() error {
 	var failed []*blob
 	for _, b := range e.blobs {
@@ -118,6 +119,19 @@ func (e *engine) tell(events []image.Event) {
 	}
 }
 
+// tellUnlocked sends events, before which the transfer does not end. The caller
+// holds the lock, which is let go meanwhile.
+func (e *engine) tellUnlocked(events []image.Event) {
+	if len(events) == 0 {
+		return
+	}
+	e.hashers.Add(1)
+	defer e.hashers.Done()
+	e.mu.Unlock()
+	defer e.mu.Lock()
+	e.tell(events)
+}
+
 // ofOneBlob tells errors that say nothing about the source's other blobs.
 func ofOneBlob(err error) bool {
 	return errors.Is(err, image.ErrVerification) || errors.Is(err, image.ErrNotFound) ||
@@ -139,7 +153,7 @@ func (e *engine) giveUpVain() []image.Event {
 	var told []image.Event
 	for _, b := range e.blobs {
 		dead := b.origin.dead
-		if dead == nil || !b.lacking() || b.hasMirror() || e.unwanted(b) {
+		if dead == nil || !e.awaited(b) || !b.lacking() || b.hasMirror() || e.unwanted(b) {
 			continue
 		}
 		if !b.origin.mourned {
@@ -159,11 +173,16 @@ func (e *engine) giveUpVain() []image.Event {
 
 // lose ends a blob for an error, and with it the images that want it.
 func (e *engine) lose(b *blob, err error) image.Event {
+	e.miss(b, err)
+	return e.drop(b)
+}
+
+// miss takes note of a blob's error, for which the images that want it are lost.
+func (e *engine) miss(b *blob, err error) {
 	b.err = err
 	for _, i := range b.Wanted {
 		e.lost[i] = true
 	}
-	return e.drop(b)
 }
 
 // drop ends a blob: nothing of it is fetched any more, and nobody waits for
@@ -180,6 +199,14 @@ func (e *engine) drop(b *blob) image.Event {
 func (e *engine) unwanted(b *blob) bool {
 	whole := func(i int) bool { return !e.lost[i] }
 	return len(b.Wanted) > 0 && !slices.ContainsFunc(b.Wanted, whole)
+}
+
+// whyGivenUp is what a blob's reader returns once it is given up.
+func (b *blob) whyGivenUp() error {
+	if b.err != nil {
+		return b.err
+	}
+	return fmt.Errorf("blob %s: not fetched any further: each image that wants it lacks another", b.Blob.Digest)
 }
 
 // lacking tells whether bytes of the blob are still to come.

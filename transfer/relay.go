@@ -35,10 +35,22 @@ const (
 // whatever the others do: a sink that is slow, or stuck, holds up none of them.
 // All connections go to where the least is ahead of the reader.
 //
-// The places of the items are not used, and neither is Options.KeepGoing: the
-// first error, of a sink or of a source, ends the transfer, and the readers of
-// the other sinks return it. Relay returns after all sinks have. Only where ctx
-// ends it does not wait for those that are stuck.
+// The places of the items are not used. The first error, of a sink or of a
+// source, ends the transfer, and the readers of the other sinks return it. Relay
+// returns after all sinks have. Only where ctx ends it does not wait for those
+// that are stuck.
+//
+// With Options.KeepGoing an error ends one blob. Where its source cannot give it,
+// its reader returns why; where its sink returns an error, be it after the last
+// byte, what is left is not fetched. The *BlobsError has what came first, and that
+// of a sink as it was returned. A blob that the source cannot give is an error
+// even if the sink returns nil by then. Nobody asks a source that gives nothing
+// any more (a dead registry), but the sinks of its blobs are called all the same:
+// one that does not read has no error.
+//
+// What only lost images want (Item.Wanted) is not fetched any further then: its
+// sink is not called, or if it is at it, gets an error from Read. Whatever it
+// makes of that is not in the *BlobsError.
 func Relay(ctx context.Context, items []Item, opts Options, lanes int, sink func(i int, blob io.Reader) error) (Stats, error) {
 	if err := check(items); err != nil {
 		return Stats{}, err
@@ -56,9 +68,11 @@ type relay struct {
 }
 
 func newRelay(ctx context.Context, items []Item, opts Options, lanes int) *engine {
-	opts.KeepGoing = false
 	e := newEngine(ctx, items, opts)
 	e.window = relayWindow
+	if opts.KeepGoing {
+		e.left++ // for relayInto: a sink may fail when all blobs are verified
+	}
 	e.relay.lanes = max(1, min(lanes, e.opts.Jobs, relayWindow/minAhead))
 	for _, b := range e.blobs {
 		b.keepIn(memoryPlace{newMemory(&e.relay.pool), 0})
@@ -71,22 +85,34 @@ func newRelay(ctx context.Context, items []Item, opts Options, lanes int) *engin
 
 // relayInto gives the blobs to sink, and returns when no call of it is left.
 func (e *engine) relayInto(ctx context.Context, sink func(i int, blob io.Reader) error) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, going := errgroup.WithContext(ctx)
 	group.SetLimit(e.relay.lanes)
 	for i, b := range e.blobs {
 		group.Go(func() error {
-			if ctx.Err() != nil || e.stopped() {
+			if going.Err() != nil || e.stopped() {
 				return nil // Relay returns why
 			}
-			err := sink(i, &blobReader{e, b})
-			if err != nil {
-				e.fail(err)
+			if e.leftOut(b) {
+				e.finish(b, nil)
+				return nil
 			}
-			e.finish(b)
-			return err
+			err := sink(i, &blobReader{e, b})
+			if e.endsAll(ctx, err) {
+				e.finish(b, nil)
+				return err
+			}
+			e.finish(b, err)
+			return nil
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	if e.opts.KeepGoing {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.left--
+		e.wake.Broadcast()
+	}
+	return err
 }
 
 // stopped tells whether an error has ended the transfer.
@@ -96,26 +122,54 @@ func (e *engine) stopped() bool {
 	return e.err != nil
 }
 
-// startRead lets a blob be fetched whose sink begins to read. The caller holds the
-// lock.
-func (e *engine) startRead(b *blob) {
+// leftOut tells whether a blob is over before its sink has begun.
+func (e *engine) leftOut(b *blob) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return b.givenUp || e.unwanted(b)
+}
+
+// endsAll ends the transfer for what a sink returned, where that is not an error
+// of one blob alone. It tells whether it did.
+func (e *engine) endsAll(ctx context.Context, err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case !e.opts.KeepGoing:
+		e.fail(err)
+	case ctx.Err() != nil:
+		e.fail(context.Cause(ctx)) // which may be why
+	default:
+		return false
+	}
+	return true
+}
+
+// startRead lets a blob be fetched whose sink begins to read, unless its source
+// is dead. The caller holds the lock, and tells what is returned once it has let
+// go.
+func (e *engine) startRead(b *blob) []image.Event {
 	e.open(b, e.ahead)
 	e.relay.running = append(e.relay.running, b)
 	e.wake.Broadcast()
+	if b.origin.dead == nil {
+		return nil
+	}
+	return e.giveUpVain()
 }
 
-// finish ends what is left of a blob whose sink has returned, and gives its
-// memory to others.
-func (e *engine) finish(b *blob) {
+// finish ends what is left of a blob whose sink has returned, with err or nil,
+// and gives its memory to others.
+func (e *engine) finish(b *blob, err error) {
 	e.mu.Lock()
-	for !b.verified && !b.lacking() && e.err == nil {
+	for !b.verified && !b.givenUp && !b.lacking() && e.err == nil {
 		e.wake.Wait() // for its digest, which is being computed
 	}
 	var told []image.Event
-	if !b.verified && e.err == nil {
+	if e.err == nil && !b.givenUp && (!b.verified || err != nil) {
 		e.hashers.Add(1) // the transfer does not end before that is told
 		defer e.hashers.Done()
-		told = append(told, e.drop(b))
+		told = e.sunk(b, err)
 	}
 	b.closed = true
 	e.mu.Unlock()
@@ -133,6 +187,23 @@ func (e *engine) finish(b *blob) {
 		e.makeRoom(o)
 	}
 }
+
+// sunk ends a blob whose sink has failed, or does without the rest of it. The
+// caller holds the lock, and tells what is returned once it has let go.
+func (e *engine) sunk(b *blob, err error) []image.Event {
+	switch {
+	case err == nil:
+		return []image.Event{e.drop(b)}
+	case !b.verified:
+		return e.giveUp(b, err)
+	}
+	e.miss(b, err)
+	return append([]image.Event{{Kind: image.EventWarning, Text: err.Error()}}, e.giveUpVain()...)
+}
+
+// awaited tells whether the blob is to be fetched: in a relay, only once its sink
+// reads. The caller holds the lock.
+func (e *engine) awaited(b *blob) bool { return e.relay.lanes == 0 || b.opened }
 
 // share finds out how far ahead of its reader each blob may be fetched, so that
 // of those that are left the largest fit into the window side by side. As blobs

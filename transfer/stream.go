@@ -136,8 +136,8 @@ func (r *blobReader) await(n int64) (int64, error) {
 	b := r.blob
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !b.opened && !b.closed {
-		r.startRead(b)
+	if r.err == nil && !b.opened && !b.closed && !b.givenUp {
+		r.tellUnlocked(r.startRead(b))
 	}
 	for {
 		ready := b.hasher.at
@@ -149,6 +149,8 @@ func (r *blobReader) await(n int64) (int64, error) {
 			return 0, r.err
 		case b.closed:
 			return 0, errGone
+		case b.givenUp:
+			return 0, b.whyGivenUp()
 		case n == 0:
 			return 0, nil
 		case b.pos < ready:

@@ -40,8 +40,9 @@ type Options struct {
 	Stall time.Duration
 	// KeepGoing goes on with the other blobs where a source cannot give one:
 	// it is not there or not allowed, has other content, or the tries were in
-	// vain. Faults of our own side (a full disk, an error of Item.Verified)
-	// still end everything, as the end of the context does.
+	// vain; or where a sink of Relay returns an error. Other faults of our own
+	// side (a full disk, an error of Item.Verified) still end everything, as the
+	// end of the context does. Stream has no use for it.
 	KeepGoing bool
 	// Verdicts keep what is found out about mirrors for the next transfer of
 	// the same command. Nil: it is forgotten.
