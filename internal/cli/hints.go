@@ -59,7 +59,10 @@ func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
 	var copied *davit.CopyError
 	switch {
-	case errors.As(err, &copied) && len(copied.Failures) > 1:
+	case errors.As(err, &copied) && len(copied.Failures) == 1:
+		c.fetching = false // others perhaps, not this one
+		return hint(copied.Failures[0].Err, c)
+	case errors.As(err, &copied):
 		return "run the same command again when they can be had: what is there already is not copied again"
 	case !errors.As(err, &some):
 		return ""
