@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -21,7 +22,7 @@ func (c *copying) toDisk(ctx context.Context) {
 		if j.to.Path == "" {
 			continue
 		}
-		at := Destination{Path: j.to.Path, Format: j.to.Format}
+		at := Destination{Path: filepath.Clean(j.to.Path), Format: j.to.Format}
 		if len(jobs[at]) == 0 {
 			paths = append(paths, at)
 		}
@@ -29,6 +30,7 @@ func (c *copying) toDisk(ctx context.Context) {
 	}
 	for _, at := range paths {
 		todo := jobs[at]
+		at.Path = todo[0].to.Path // as it is written
 		if c.opts.SkipSame {
 			todo = c.skipStored(ctx, at, todo)
 		}

@@ -26,6 +26,9 @@ import (
 // repository counts as an image. A list that contradicts itself is a
 // *synclist.Error, and nothing is copied.
 func Sync(ctx context.Context, list synclist.List, opts CopyOptions) ([]CopyResult, error) {
+	if err := checkTargets(list); err != nil {
+		return nil, err
+	}
 	opts = opts.withDefaults()
 	opts.SkipSame, opts.KeepGoing = true, true
 	opts.sources = newSources(opts.Source, opts.Events)
@@ -40,6 +43,33 @@ func Sync(ctx context.Context, list synclist.List, opts CopyOptions) ([]CopyResu
 		items = append(items, syncItem(img))
 	}
 	return copyAll(ctx, items, opts, s.failures)
+}
+
+// checkTargets refuses what a list cannot go to: images keep their names on the
+// disk.
+func checkTargets(list synclist.List) error {
+	for _, e := range list.Entries {
+		to := e.To
+		if to.None() {
+			to = list.To
+		}
+		if to.Path == "" {
+			continue
+		}
+		d, err := ParseDestination(to.Path)
+		bare := Destination{Path: d.Path, Format: d.Format}
+		switch {
+		case err != nil:
+		case d.Format == Components:
+			err = fmt.Errorf("%s: components are one image: want an archive or a layout", to.Path)
+		case d != bare:
+			err = fmt.Errorf("%s: images keep their names there: write %s", to.Path, bare)
+		}
+		if err != nil {
+			return &synclist.Error{Name: list.Name, Line: e.Line, Err: err}
+		}
+	}
+	return nil
 }
 
 // syncItem is an image of a list as one to be copied.

@@ -43,7 +43,7 @@ func (f *carryFlags) add(cmd *cobra.Command) {
 	f.dest.add(flags)
 	for _, side := range []string{f.src.side, f.dest.side} {
 		of := map[string]string{"src-": "copied from", "dest-": "copied to"}[side]
-		flags.Lookup(side + "username").Usage = "`USER` for the registry that is " + of + "; asks for the password unless --" + side + "password-stdin"
+		flags.Lookup(side + "username").Usage = "`USER` for the registry " + of + "; asks for the password without --" + side + "password-stdin"
 		flags.Lookup(side + "password-stdin").Usage = "read that user's password from stdin"
 		flags.Lookup(side + "token-stdin").Usage = "read a token for that registry from stdin"
 		flags.Lookup(side + "authfile").Usage = "`FILE` with credentials for that side as podman login stores them"
