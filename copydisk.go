@@ -195,6 +195,7 @@ func (c *copying) pull(ctx context.Context, at Destination, jobs []*copyJob, kee
 		return
 	}
 	defer p.close()
+	p.sources.bases = c.opts.Bases
 	_, err = p.all(ctx)
 	first := true
 	for _, j := range jobs {

@@ -63,6 +63,7 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 	if c.sources = opts.sources; c.sources == nil {
 		c.sources = newSources(opts.Source, opts.Events)
 	}
+	c.sources.bases = opts.Bases
 	c.session = registry.NewSession(opts.Destination)
 	return c, nil
 }

@@ -85,6 +85,17 @@ type PullOptions struct {
 	// are. Manifests name them still, byte for byte. A Rootfs or Files is what
 	// the other layers make.
 	NoForeign bool
+	// Since names bases: what the other side has already. Layers that one has
+	// are left out of an Archive or OCI layout, which is a delta then, and says
+	// in index.json which base has them; configs and manifests are always there.
+	// Apply makes it whole. A base is a Location, on disk where that may be meant:
+	// an archive, a layout or a directory of components, all of whose blobs count;
+	// or an image in a registry, whose manifests' blobs do, of all platforms. Or it
+	// is a text file that lists digests of blobs, one a line: alone, behind NAME@,
+	// or as sha256sum writes them, with comments that begin with #. Of a base that
+	// is a delta, the blobs that it has left out count too. What a base has is
+	// found by name and size; its bytes are not hashed.
+	Since []string
 	// KeepGoing writes what of several images can be had.
 	KeepGoing bool
 	// Restart discards what an earlier, unfinished pull has left.
@@ -130,6 +141,9 @@ type PullResult struct {
 	Size int64 `json:"size"`
 	// Fetched is the bytes of blobs that came over the network, of all images.
 	Fetched int64 `json:"fetched"`
+	// LeftOut is the bytes of the image's layers that were left out since a base
+	// has them (PullOptions.Since).
+	LeftOut int64 `json:"left_out,omitempty"`
 	// Seconds is how long the pull took, of all images.
 	Seconds float64 `json:"seconds"`
 }

@@ -73,6 +73,9 @@ func parsePulled(name string) (Location, error) {
 // all pulls what was asked for.
 func (p *pull) all(ctx context.Context) ([]PullResult, error) {
 	begun := time.Now()
+	if err := p.openBases(ctx); err != nil {
+		return nil, err
+	}
 	images, failures := p.resolve(ctx)
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -80,6 +83,11 @@ func (p *pull) all(ctx context.Context) ([]PullResult, error) {
 	if len(failures) > 0 && (!p.opts.KeepGoing || len(images) == 0) {
 		return nil, p.failure(failures, 0)
 	}
+	return p.finish(ctx, begun, images, failures)
+}
+
+// finish writes the images, and tells what was written.
+func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image, failures []Failure) ([]PullResult, error) {
 	written, lost, err := p.writeAll(ctx, images)
 	if err != nil {
 		return nil, err
@@ -114,8 +122,10 @@ func (a asked) same(b asked) bool {
 
 // pull is one PullAll.
 type pull struct {
-	opts PullOptions
-	from []asked
+	opts   PullOptions
+	from   []asked
+	bases  []base   // of PullOptions.Since
+	inputs []string // files that the output may not replace
 
 	sources *sources
 	roots   map[string]digest.Digest // what each image was named by, by its label
@@ -195,6 +205,10 @@ func (o PullOptions) Validate(images int) error {
 		return fmt.Errorf("format %s has no index that could be trimmed", o.Format)
 	case o.Stream != nil && o.Format != Archive && o.Format != Rootfs:
 		return fmt.Errorf("format %s is a directory and cannot be streamed", o.Format)
+	case len(o.Since) > 0 && !carried:
+		return fmt.Errorf("format %s has no layers that could be left out", o.Format)
+	case len(o.Since) > 0 && o.Layers != "":
+		return errors.New("layers that are re-encoded are not those that a base has: since and layers exclude each other")
 	case o.Layers != "" && !carried:
 		return fmt.Errorf("format %s has no layers to re-encode", o.Format)
 	case o.Layers != "" && o.Layers != Gzip && o.Layers != None:
@@ -326,6 +340,7 @@ func (p *pull) resolveOne(ctx context.Context, a asked) (image.Image, digest.Dig
 	if p.opts.NoForeign {
 		img = p.leaveOut(img)
 	}
+	img = p.without(img)
 	p.warn(img)
 	return img, root, nil
 }
@@ -418,6 +433,7 @@ func (p *pull) result(img image.Image, w written) PullResult {
 		Layer:     w.layer,
 		Size:      w.size,
 		Fetched:   w.stats.Fetched,
+		LeftOut:   leftOut(img),
 	}
 	if config, err := image.ParseConfig(first.Config); err == nil && first.IsImage() {
 		r.Labels = config.Config.Labels

@@ -16,6 +16,7 @@ import (
 type sources struct {
 	session *registry.Session
 	events  image.EventFunc
+	bases   []string // paths of what has blobs that the stores may lack
 
 	mu     sync.Mutex
 	known  map[string]image.Source // by repository
@@ -37,10 +38,27 @@ func (s *sources) close() {
 	}
 }
 
-// store opens what is at a path.
+// store opens what is at a path, joined with the bases.
 func (s *sources) store(ctx context.Context, path string) (image.Store, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	store, err := s.openOnce(ctx, path)
+	if err != nil || len(s.bases) == 0 {
+		return store, err
+	}
+	var bases []image.Source
+	for _, base := range s.bases {
+		opened, err := s.openOnce(ctx, base)
+		if err != nil {
+			return nil, err
+		}
+		bases = append(bases, opened)
+	}
+	return join(store, bases...), nil
+}
+
+// openOnce opens what is at a path. The caller holds the lock.
+func (s *sources) openOnce(ctx context.Context, path string) (image.Store, error) {
 	if known := s.stores[path]; known != nil {
 		return known, nil
 	}

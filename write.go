@@ -36,6 +36,9 @@ func (p *pull) write(ctx context.Context, images []image.Image) (written, error)
 	if p.opts.directory() {
 		w.path = filepath.Clean(w.path)
 	}
+	if err := p.checkOutput(w.path); err != nil {
+		return w, err
+	}
 	if _, told := compressions[suffix(w.path)]; told && p.opts.Format == Archive {
 		p.warning("%s is a plain tar, in spite of its name: the layers in it are compressed already", w.path)
 	}

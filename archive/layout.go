@@ -163,8 +163,12 @@ func documents(images []image.Image) ([]document, error) {
 		names = append(names, img.Name)
 	}
 	refNames := image.RefNames(names)
+	delta := image.DeltaOf(images...)
+	if err := delta.Annotate(&index); err != nil {
+		return nil, err
+	}
 	for i, img := range images {
-		index.Manifests = append(index.Manifests, img.Named(refNames[i]))
+		index.Manifests = append(index.Manifests, delta.Entry(img, refNames[i]))
 		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))
 		}

@@ -26,15 +26,20 @@ type Reader struct {
 	tar    *tarindex.Index
 	images []image.Stored
 
-	// listed are the entries of index.json.
+	// listed are the entries of index.json, and delta tells what it says was
+	// left out.
 	listed map[digest.Digest]image.Descriptor
+	delta  image.Delta
 	// made and blobs are of an archive without a layout: the manifests that it
 	// would have, and where the configs and layers stand that they name.
 	made  map[digest.Digest]image.Content
 	blobs map[digest.Digest]tarindex.Entry
 }
 
-var _ image.Store = (*Reader)(nil)
+var (
+	_ image.Store       = (*Reader)(nil)
+	_ image.DeltaTeller = (*Reader)(nil)
+)
 
 // OpenOptions of Open. The zero value works.
 type OpenOptions struct {
@@ -234,6 +239,10 @@ func (r *Reader) part(ctx context.Context, blob image.Descriptor, off, n int64) 
 	return io.NewSectionReader(content, off, min(n, e.Size-off)), nil
 }
 
+// Expected tells in which base a blob is that was left out of the archive, as
+// index.json says. It is part of image.DeltaTeller.
+func (r *Reader) Expected(d digest.Digest) (base string, ok bool) { return r.delta.Expected(d) }
+
 // BlobSize is the size of a blob in bytes, as the tar tells it.
 func (r *Reader) BlobSize(_ context.Context, d digest.Digest) (int64, error) {
 	e, err := r.find(d)
@@ -264,7 +273,11 @@ func (r *Reader) find(d digest.Digest) (tarindex.Entry, error) {
 		return tarindex.Entry{}, err
 	}
 	if r.blobs == nil {
-		return r.lookup(blobName(d))
+		e, err := r.lookup(blobName(d))
+		if errors.Is(err, image.ErrNotFound) {
+			err = r.delta.Missing(d, err)
+		}
+		return e, err
 	}
 	e, ok := r.blobs[d]
 	if !ok {

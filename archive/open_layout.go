@@ -21,6 +21,9 @@ func (r *Reader) readLayout(docker bool) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
 	}
+	if r.delta, err = image.ParseDelta(index.Annotations); err != nil {
+		return fmt.Errorf("read %s: %w", ocispec.ImageIndexFile, err)
+	}
 	r.listed = map[digest.Digest]image.Descriptor{}
 	nameless := false
 	for _, d := range index.Manifests {

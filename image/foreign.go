@@ -23,24 +23,15 @@ func WithoutForeign(img Image) (Image, []Descriptor) {
 			}
 		}
 	}
-	out := map[digest.Digest]bool{}
+	out := map[digest.Digest]string{}
 	var foreign []Descriptor
 	for _, m := range img.Manifests {
 		for _, layer := range m.Layers {
-			if !stays[layer.Digest] && !out[layer.Digest] {
-				out[layer.Digest] = true
+			if _, met := out[layer.Digest]; !met && !stays[layer.Digest] {
+				out[layer.Digest] = ""
 				foreign = append(foreign, layer)
 			}
 		}
 	}
-	if len(foreign) == 0 {
-		return img, nil
-	}
-	manifests := make([]Manifest, len(img.Manifests))
-	for i, m := range img.Manifests {
-		m.LeftOut = out
-		manifests[i] = m
-	}
-	img.Manifests = manifests
-	return img, foreign
+	return leaveOut(img, out), foreign
 }

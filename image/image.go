@@ -70,8 +70,15 @@ type Manifest struct {
 	// of the same index (provenance, SBOM).
 	Attestation bool
 	// LeftOut are the layers that are not fetched and are missing where the
-	// image goes, although the manifest names them: see WithoutForeign.
-	LeftOut map[digest.Digest]bool
+	// image goes, although the manifest names them: each with the name of the
+	// base that has it (WithoutBlobs), or without one (WithoutForeign).
+	LeftOut map[digest.Digest]string
+}
+
+// LeavesOut says whether a layer is left out.
+func (m Manifest) LeavesOut(layer digest.Digest) bool {
+	_, out := m.LeftOut[layer]
+	return out
 }
 
 // IsImage says whether the manifest is one of a container image, rather than
@@ -120,7 +127,7 @@ func (img Image) Documents() []Content {
 // Carried are the manifest's layers that go along, the lowest first: all but
 // those that are left out.
 func (m Manifest) Carried() []Descriptor {
-	return slices.DeleteFunc(slices.Clone(m.Layers), func(d Descriptor) bool { return m.LeftOut[d.Digest] })
+	return slices.DeleteFunc(slices.Clone(m.Layers), func(d Descriptor) bool { return m.LeavesOut(d.Digest) })
 }
 
 // Blobs are the image's layers that go along and are no documents already,

@@ -14,8 +14,10 @@ import (
 
 // index is an index.json (OCI image-spec, image-layout.md, "index.json file").
 type index struct {
-	fields  object
-	entries []entry
+	fields      object
+	annotations object
+	delta       image.Delta // as an annotation tells it
+	entries     []entry
 }
 
 // entry is one of its descriptors.
@@ -57,6 +59,9 @@ func readIndex(b []byte) (*index, error) {
 		return nil, fmt.Errorf("it has %d manifests, more than %d", len(manifests), maxEntries)
 	}
 	x := &index{fields: fields}
+	if err := x.readDelta(); err != nil {
+		return nil, err
+	}
 	for i, raw := range manifests {
 		e, err := readEntry(raw)
 		if err != nil {
@@ -97,8 +102,9 @@ func readEntry(raw json.RawMessage) (entry, error) {
 
 // add puts images in, each in place of what has its full name.
 func (x *index) add(images []image.Image) error {
+	delta := image.DeltaOf(images...)
 	for _, img := range images {
-		raw, err := json.Marshal(img.Named(""))
+		raw, err := json.Marshal(delta.Entry(img, ""))
 		if err != nil {
 			return err
 		}

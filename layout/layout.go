@@ -318,6 +318,9 @@ func (w *Writer) enter(ctx context.Context) (err error) {
 	if err := x.add(w.images); err != nil {
 		return err
 	}
+	if err := x.leaveOut(w.images, w.has); err != nil {
+		return err
+	}
 	if err := x.nameAll(); err != nil {
 		return err
 	}
@@ -330,6 +333,15 @@ func (w *Writer) enter(ctx context.Context) (err error) {
 		return err
 	}
 	return atomicfile.Write(w.path(ocispec.ImageIndexFile), data)
+}
+
+// has says whether a blob's file is there.
+func (w *Writer) has(d digest.Digest) bool {
+	if image.CheckDigest(d) != nil {
+		return false
+	}
+	info, err := os.Lstat(w.path(blobsName, d.Algorithm().String(), d.Encoded()))
+	return err == nil && info.Mode().IsRegular()
 }
 
 // tidy removes what is empty now; another process may still need it.

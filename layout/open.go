@@ -22,9 +22,13 @@ import (
 type Reader struct {
 	files  *blobfile.Tree
 	images []image.Stored
+	delta  image.Delta // what index.json says was left out
 }
 
-var _ image.Store = (*Reader)(nil)
+var (
+	_ image.Store       = (*Reader)(nil)
+	_ image.DeltaTeller = (*Reader)(nil)
+)
 
 // Open reads the layout in dir, of version 1.0 (OCI image-spec,
 // image-layout.md). The caller closes it. Errors wrap ErrNoLayout where
@@ -68,6 +72,7 @@ func (r *Reader) read() error {
 	x, err := readIndex(b)
 	if err == nil {
 		r.images, err = x.images()
+		r.delta = x.delta
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w: %w", ocispec.ImageIndexFile, image.ErrVerification, err)
@@ -136,7 +141,7 @@ func (r *Reader) Manifest(ctx context.Context, tagOrDigest string) (image.Conten
 		}
 	}
 	if c.Bytes, err = r.files.Read(ctx, name, c.Descriptor, image.MaxManifestSize); err != nil {
-		return image.Content{}, fmt.Errorf("read manifest %s: %w", c.Digest, err)
+		return image.Content{}, fmt.Errorf("read manifest %s: %w", c.Digest, r.why(c.Digest, err))
 	}
 	c.Size = int64(len(c.Bytes))
 	if c.MediaType == "" {
@@ -153,7 +158,7 @@ func (r *Reader) Blob(ctx context.Context, d image.Descriptor) ([]byte, error) {
 	}
 	b, err := r.files.Read(ctx, name, d, d.Size)
 	if err != nil {
-		return nil, fmt.Errorf("read blob %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("read blob %s: %w", d.Digest, r.why(d.Digest, err))
 	}
 	return b, nil
 }
@@ -168,7 +173,7 @@ func (r *Reader) OpenRange(ctx context.Context, blob image.Descriptor, off, n in
 	}
 	rng, err := r.files.OpenRange(ctx, name, blob, off, n)
 	if err != nil {
-		return nil, fmt.Errorf("open blob %s: %w", blob.Digest, err)
+		return nil, fmt.Errorf("open blob %s: %w", blob.Digest, r.why(blob.Digest, err))
 	}
 	return rng, nil
 }
@@ -181,9 +186,21 @@ func (r *Reader) BlobSize(_ context.Context, d digest.Digest) (int64, error) {
 	}
 	size, err := r.files.Size(name)
 	if err != nil {
-		return 0, fmt.Errorf("open blob %s: %w", d, err)
+		return 0, fmt.Errorf("open blob %s: %w", d, r.why(d, err))
 	}
 	return size, nil
+}
+
+// Expected tells in which base a blob is that was left out of the layout, as
+// index.json says. It is part of image.DeltaTeller.
+func (r *Reader) Expected(d digest.Digest) (base string, ok bool) { return r.delta.Expected(d) }
+
+// why is the error of a blob, which may be expected in a base.
+func (r *Reader) why(d digest.Digest, err error) error {
+	if errors.Is(err, image.ErrNotFound) {
+		return r.delta.Missing(d, err)
+	}
+	return err
 }
 
 // Blobs are the digests of all that stands in blobs under a digest's name,

@@ -110,7 +110,7 @@ func (r *recoder) manifest(ctx context.Context, m image.Manifest) (image.Manifes
 	}
 	edits := make([]image.Edit, len(m.Layers))
 	for i, layer := range m.Layers {
-		if m.LeftOut[layer.Digest] {
+		if m.LeavesOut(layer.Digest) {
 			continue
 		}
 		if !needs(m, layer, r.want) {

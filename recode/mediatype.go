@@ -45,5 +45,5 @@ func as(mediaType string, want Compression) string {
 // out stays what it is.
 func needs(m image.Manifest, layer image.Descriptor, want Compression) bool {
 	to := as(layer.MediaType, want)
-	return m.IsImage() && !m.LeftOut[layer.Digest] && to != "" && to != layer.MediaType
+	return m.IsImage() && !m.LeavesOut(layer.Digest) && to != "" && to != layer.MediaType
 }

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/davit-cli/davit/image"
 )
 
@@ -136,12 +138,23 @@ func (e *engine) conclude(b *blob) {
 		return
 	}
 	if b.damaged++; b.resumed == 0 || b.damaged > maxDamaged {
-		e.reject(b, fmt.Errorf("blob %s: other content came, with digest %s:%s: %w",
-			want, want.Algorithm(), got, image.ErrVerification))
+		e.reject(b, &ContentError{Digest: want, Got: digest.NewDigestFromEncoded(want.Algorithm(), got)})
 		return
 	}
 	e.startOver(b)
 }
+
+// ContentError says that a blob's only source gave bytes of another digest. It
+// wraps image.ErrVerification.
+type ContentError struct {
+	Digest, Got digest.Digest
+}
+
+func (e *ContentError) Error() string {
+	return fmt.Sprintf("blob %s: other content came, with digest %s: %v", e.Digest, e.Got, image.ErrVerification)
+}
+
+func (e *ContentError) Unwrap() error { return image.ErrVerification }
 
 // maxDamaged bounds how often a disk that gives back other bytes than were
 // written to it is given another chance.

@@ -45,7 +45,7 @@ func (c *checker) judgeLoaders() {
 	for i, l := range c.report.Loaders {
 		c.report.Loaders[i].Why = oneline.Clean(l.Why, 400)
 	}
-	if c.report.Format != Archive || len(c.problems) > 0 || len(c.foreign) > 0 || !c.holdsImage() {
+	if c.report.Format != Archive || len(c.problems) > 0 || len(c.foreign) > 0 || len(c.needs) > 0 || !c.holdsImage() {
 		return
 	}
 	var whys []string

@@ -92,9 +92,12 @@ func (c *checker) loadFile(name, what, needs string, l *loadImage) *file {
 		subject = d.String()
 	}
 	l.lacks = fmt.Sprintf("%s, which manifest.json names, is not there", oneline.Clean(name, 200))
+	base, needed := c.needed(subject)
 	switch {
 	case path.Clean(name) == c.tree.cut:
 		l.lacks = fmt.Sprintf("%s is cut off", oneline.Clean(name, 200))
+	case needed:
+		l.lacks = fmt.Sprintf("it is a delta: %s is expected in %s", subject, base)
 	case c.foreign[subject]:
 		l.lacks = fmt.Sprintf("the foreign layer %s is not there", subject)
 	case errors.Is(err, image.ErrNotFound) && c.knownMissing[subject]:

@@ -36,6 +36,11 @@ type checker struct {
 	// need not be, and of blobs that must.
 	foreign, knownMissing map[string]bool
 
+	// delta is what index.json says was left out, and needs the sizes of those
+	// layers of it that are named, by base and digest.
+	delta image.Delta
+	needs map[string]map[string]int64
+
 	manifestOnly bool // components without a file in layers
 	lacksLayers  bool // and a manifest names some
 }
@@ -96,6 +101,7 @@ func (c *checker) finish() Report {
 		r.Problems = append(r.Problems, p.Problem)
 	}
 	r.More = c.more
+	r.Delta = c.allNeeds()
 	r.Notes = append([]string{}, c.notes...)
 	if r.Images == nil {
 		r.Images = []Image{}

@@ -86,6 +86,9 @@ type Report struct {
 	// are besides.
 	Problems []Problem `json:"problems"`
 	More     int       `json:"more,omitempty"`
+	// Delta is what bases must have, where layers are absent that index.json says
+	// were left out (davit pull --since): nothing wrong with the delta.
+	Delta []Need `json:"delta,omitempty"`
 	// Loaders are docker (its classic store), containerd and podman.
 	Loaders []Loader `json:"loaders"`
 	// Notes are what a person may want to know and nothing is wrong with.

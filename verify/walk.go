@@ -112,6 +112,7 @@ func (c *checker) walkIndex() bool {
 		f.bad = true
 		return true
 	}
+	c.readDelta(index, f)
 	if len(index.Manifests) == 0 {
 		c.note("index.json names no image")
 	}
@@ -294,7 +295,7 @@ func first(list []string, most int) string {
 }
 
 // visitManifest notes what a manifest names, which must all be there but for
-// foreign layers.
+// foreign layers and those that a delta's bases have.
 func (c *checker) visitManifest(n *node, content image.Content, needs string) {
 	manifest, err := image.ParseManifest(content)
 	if err != nil {
@@ -315,6 +316,7 @@ func (c *checker) visitManifest(n *node, content image.Content, needs string) {
 	}
 	for i, d := range manifest.Layers {
 		f := c.tree.layers[d.Digest]
+		base, expected := c.delta.Expected(d.Digest)
 		switch {
 		case f != nil:
 			f.need(needs)
@@ -323,6 +325,8 @@ func (c *checker) visitManifest(n *node, content image.Content, needs string) {
 			if i < len(diffIDs) {
 				f.expect(diffIDs[i], needs)
 			}
+		case expected && c.tree.cut != blobName(d.Digest):
+			n.lacks = c.need(d, base)
 		case image.IsForeign(d):
 			c.note("%s: the foreign layer %s is not there: it is fetched from elsewhere", needs, d.Digest)
 			c.foreign[d.Digest.String()] = true

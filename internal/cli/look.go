@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -208,7 +209,7 @@ func (f *lookFlags) explain(ctx context.Context, err error) error {
 		return explain(ctx, err, c)
 	}
 	// No registry was asked: what is wrong is a file's.
-	if known := hintStore(err, c); known != "" && len(f.targets) == 1 && interruption(ctx, err) == nil {
+	if known := cmp.Or(hintDelta(err, c), hintStore(err, c)); known != "" && len(f.targets) == 1 && interruption(ctx, err) == nil {
 		return failure{err: err, hint: known}
 	}
 	return err

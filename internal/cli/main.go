@@ -86,7 +86,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
-		newPull(s), newCopy(s), newSync(s),
+		newPull(s), newApply(s), newCopy(s), newSync(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
 		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s), newServe(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),

@@ -36,7 +36,8 @@ last.
 
 Printed on stdout, a line for each image: the output, a tab, and the image's
 name@digest; with a rootfs that is one layer's own bytes another tab and the
-layer's digest. With -o - it is printed on stderr.`
+layer's digest. With -o - it is printed on stderr.
+` + sinceHelp
 
 const pullExample = `  davit pull alpine                                ./alpine_latest.tar, for this machine
   davit pull mysql:8 -p linux/arm64 -o mysql.tar
@@ -48,6 +49,7 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull alpine -f rootfs -o alpine.tar.gz     wsl --import alpine DIR alpine.tar.gz
   davit pull ./saved.tar -f rootfs -o x.tar.gz     of docker save's archive
   davit pull app:1 --layers gzip                   for Docker before 23
+  davit pull app:2 --since app1.tar -o delta.tar   what is not in app1.tar
   davit pull ghcr.io/org/app@sha256:… --tag app:1
   davit pull registry.lan:5000/app -u me --password-stdin < password
   davit pull registry.gitlab.com/group/app --token-stdin < token
@@ -77,6 +79,7 @@ type pullOptions struct {
 	saveConfig   string
 	manifestOnly bool
 	noForeign    bool
+	since        []string
 	keepGoing    bool
 	restart      bool
 	registry     registryFlags
@@ -85,6 +88,7 @@ type pullOptions struct {
 
 	given      func(flag string) bool
 	references []ref.Reference // names, parsed by validate
+	bases      []ref.Reference // of since
 	paths      []string        // likewise, of images on disk
 	aliases    []alias         // that were among them
 }
@@ -126,6 +130,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
 	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.StringArrayVar(&o.since, "since", nil, "`BASE` that the other side has: its layers are left out; repeatable")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
 	o.transfer.add(flags)
@@ -177,8 +182,8 @@ func (o *pullOptions) validate(ctx context.Context, s streams) error {
 		}
 		return usagef("the %s is not written to a terminal: pipe it into a program, %s for one, or choose a file with -o FILE", o.format, program)
 	}
-	if len(o.references) > 0 {
-		if err := o.registry.validate(o.references); err != nil {
+	if len(o.asked()) > 0 {
+		if err := o.registry.validate(o.asked()); err != nil {
 			return err
 		}
 	}
@@ -209,8 +214,11 @@ func (o *pullOptions) parse() error {
 		}
 		o.references = append(o.references, r)
 	}
-	return nil
+	return o.parseSince(config)
 }
+
+// asked are all images that registries are asked for.
+func (o *pullOptions) asked() []ref.Reference { return slices.Concat(o.references, o.bases) }
 
 // list adds the images of --from.
 func (o *pullOptions) list(ctx context.Context, s streams) error {
@@ -307,6 +315,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
 		NoForeign:    o.noForeign,
+		Since:        o.since,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
 		Transfer:     o.transfer.options(),
@@ -341,8 +350,8 @@ func validateFile(flag, path string) error {
 func (o *pullOptions) run(ctx context.Context, s streams) error {
 	opts := o.library()
 	var err error
-	if len(o.references) > 0 {
-		if opts.Registry, err = o.registry.options(ctx, s, o.references); err != nil {
+	if len(o.asked()) > 0 {
+		if opts.Registry, err = o.registry.options(ctx, s, o.asked()); err != nil {
 			return err
 		}
 	}
@@ -402,7 +411,7 @@ func saveMemory() (restore func()) {
 
 // oneRegistry is the images' registry, where it is one.
 func (o *pullOptions) oneRegistry() string {
-	if hosts := registries(o.references); len(hosts) == 1 {
+	if hosts := registries(o.asked()); len(hosts) == 1 {
 		return hosts[0]
 	}
 	return ""

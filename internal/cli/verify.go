@@ -20,7 +20,8 @@ named may be missing. All that is wrong is listed. Then it is told which loaders
 would take it: Docker's classic store, containerd, podman.
 
 An archive may be a plain tar or a compressed one. An index may name platforms that
-are not there, as long as one of its images is there whole.`
+are not there, as long as one of its images is there whole. In a delta (davit pull
+--since) what its bases have may be absent: it is told what it needs of which base.`
 
 const verifyExample = `  davit verify alpine_latest.tar
   davit verify layout --json | jq -r '.problems[].text'
@@ -106,10 +107,16 @@ func printReport(w io.Writer, r verify.Report, quiet bool) error {
 	for _, note := range r.Notes {
 		p.print("  note   %s\n", line(note))
 	}
+	for _, n := range r.Delta {
+		p.print("  delta  needs %s: %s (%s)\n", line(n.Base), countOf(n.Blobs, "blob"), ui.Size(n.Bytes))
+	}
 	for _, l := range r.Loaders {
 		p.print("  %-6s %s\n", map[bool]string{true: "loads", false: "not"}[l.Takes], line(strings.TrimSuffix(l.Name+": "+l.Why, ": ")))
 	}
-	if r.OK() {
+	switch {
+	case r.OK() && len(r.Delta) > 0:
+		p.print("  ok     nothing is wrong; davit apply makes the delta whole\n")
+	case r.OK():
 		p.print("  ok     nothing is wrong\n")
 	}
 	return p.result()
