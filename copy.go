@@ -29,6 +29,10 @@ type CopyOptions struct {
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.
 	NoForeign bool
+	// Layers re-encodes the layers on the way, as PullOptions has it: digests
+	// change with that. What goes into registries is written as a layout first,
+	// in the system's directory for temporary files.
+	Layers Compression
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
@@ -96,7 +100,8 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // CopyAll copies several images, each blob once.
 //
 // Into a registry they go without a file in between. What a repository has is
-// not sent; what another one of the same registry has is mounted. Manifests come
+// not sent; what the registry has in another one, from which it is copied or to
+// which it was sent before, is mounted. Manifests come
 // when all that they name is there, and the tag last, so that an interrupted
 // copy leaves nothing that is not whole, and goes on where it was when it is run
 // again. Without a tag the destination gets the source's. A destination with a
@@ -120,6 +125,9 @@ func copyAll(ctx context.Context, items []CopyItem, opts CopyOptions, failures [
 		return nil, err
 	}
 	defer c.close()
+	if opts.Layers != "" {
+		c.recode(ctx)
+	}
 	c.toRegistries(ctx)
 	c.toDisk(ctx)
 	if err := context.Cause(ctx); err != nil {
@@ -137,7 +145,9 @@ func (o CopyOptions) withDefaults() CopyOptions {
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
 	}
-	o.Transfer.Retries = cmp.Or(o.Transfer.Retries, transfer.DefaultRetries)
+	if o.Transfer.Retries <= 0 {
+		o.Transfer.Retries = transfer.DefaultRetries
+	}
 	return o
 }
 
@@ -182,7 +192,7 @@ func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult,
 	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs)}
 	for _, j := range c.jobs {
 		if j.err != nil {
-			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
+			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
 			continue
 		}
 		if j.done {

@@ -194,7 +194,10 @@ func (b *copyBatch) lose(d *delivery, source image.Source, err error) {
 // bring brings one blob into its repository, unless it is there.
 func (b *copyBatch) bring(ctx context.Context, d *delivery, source image.Source, content io.Reader) {
 	from := &wantedContent{Reader: content, ctx: ctx, batch: b, delivery: d}
-	how, err := b.push(ctx, d, from)
+	if !from.wanted() {
+		return
+	}
+	how, err := b.place(ctx, d.target, d.blob, source, from)
 	var again *image.RetryError
 	switch {
 	case err == nil:
@@ -207,38 +210,6 @@ func (b *copyBatch) bring(ctx context.Context, d *delivery, source image.Source,
 	default:
 		b.lose(d, nil, err)
 	}
-}
-
-// push makes the repository have the blob, and tells how: an image.EventBlobThere,
-// EventBlobMounted or EventBlobSent.
-func (b *copyBatch) push(ctx context.Context, d *delivery, content *wantedContent) (image.EventKind, error) {
-	if !content.wanted() {
-		return 0, errUnwanted
-	}
-	if had, err := d.target.HasBlob(ctx, d.blob); had || err != nil {
-		return image.EventBlobThere, err
-	}
-	for _, from := range b.mountable(d) {
-		if mounted, err := d.target.MountBlob(ctx, d.blob, from); mounted || err != nil {
-			return image.EventBlobMounted, err
-		}
-	}
-	return image.EventBlobSent, d.target.PushBlob(ctx, d.blob, content)
-}
-
-// mountable are the repositories from which the blob may be mounted: one that
-// has it by now, and the one that it is copied from.
-func (b *copyBatch) mountable(d *delivery) []image.Source {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var from []image.Source
-	if holder := b.holders[holding{d.target.registry, idOf(d.blob)}]; holder != nil {
-		from = append(from, holder.Repository)
-	}
-	if payer := d.payer(); payer != nil {
-		from = append(from, payer.image.Source)
-	}
-	return from
 }
 
 // arrived notes that a blob is there, and finishes the images that waited for it
@@ -255,15 +226,9 @@ func (b *copyBatch) arrived(ctx context.Context, d *delivery, how image.EventKin
 func (b *copyBatch) account(d *delivery, how image.EventKind) (whole []*copyJob) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d.target.has[idOf(d.blob)] = true
-	b.holders[holding{d.target.registry, idOf(d.blob)}] = d.target
+	b.holds(d.target, d.blob)
 	if payer := d.payer(); payer != nil {
-		switch how {
-		case image.EventBlobMounted:
-			payer.mounted += d.blob.Size
-		case image.EventBlobSent:
-			payer.sent += d.blob.Size
-		}
+		payer.count(d.blob, how)
 	}
 	for _, j := range d.jobs {
 		if j.missing--; j.missing == 0 && j.err == nil {

@@ -163,7 +163,7 @@ func (j *copyJob) asked() asked {
 // would lose one of them.
 func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	renewed := at.Format == Archive && exists(at.Path)
-	c.pull(ctx, at, jobs, c.opts.KeepGoing && !renewed)
+	c.writeOnce(ctx, at, jobs, c.opts.KeepGoing && !renewed)
 	if !renewed || !c.opts.KeepGoing || ctx.Err() != nil {
 		return
 	}
@@ -178,36 +178,49 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	}
 }
 
-// pull writes images as PullAll does.
-func (c *copying) pull(ctx context.Context, at Destination, jobs []*copyJob, keepGoing bool) {
+// writeOnce writes images as PullAll does.
+func (c *copying) writeOnce(ctx context.Context, at Destination, jobs []*copyJob, keepGoing bool) {
 	var all []asked
 	for _, j := range jobs {
 		all = append(all, j.asked())
 	}
-	p, err := newPull(all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, KeepGoing: keepGoing,
-		Registry: c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
+	results := c.pull(ctx, jobs, all, PullOptions{
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, KeepGoing: keepGoing,
 	})
-	if err != nil {
-		for _, j := range jobs {
-			c.fail(j, err)
-		}
-		return
-	}
-	defer p.close()
-	p.sources.bases = c.opts.Bases
-	_, err = p.all(ctx)
 	first := true
 	for _, j := range jobs {
-		if r, ok := p.results[j.from]; err == nil || ok {
+		if r, ok := results[j]; ok {
 			j.disk, j.done, j.same = &r, true, false
 			if first {
 				j.sent, first = r.Fetched, false
 			}
+		}
+	}
+}
+
+// pull pulls the images of jobs, which all asks for in their order. Those of which
+// there is no result have an error, or another one has.
+func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts PullOptions) map[*copyJob]PullResult {
+	opts.Registry, opts.Transfer, opts.Events = c.opts.Source, c.opts.Transfer, c.opts.Events
+	p, err := newPull(all, opts)
+	if err != nil {
+		for _, j := range jobs {
+			c.fail(j, err)
+		}
+		return nil
+	}
+	defer p.close()
+	p.sources.bases = c.opts.Bases
+	_, err = p.all(ctx)
+	results := map[*copyJob]PullResult{}
+	for _, j := range jobs {
+		if r, ok := p.results[j.from]; err == nil || ok {
+			results[j] = r
 		} else if err := p.failureOf(err, j.from); err != nil {
 			c.fail(j, err)
 		}
 	}
+	return results
 }
 
 // failureOf is why one image of a pull could not be had; nil where it is because

@@ -67,42 +67,37 @@ func each(ctx context.Context, documents []image.Content, send func(context.Cont
 	return group.Wait()
 }
 
-// config sends a config once, however many of the images have it.
+// config brings a config to where it is wanted. What of it others send to the
+// same registry meanwhile is waited for, so that it is mounted or there then.
 func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) error {
-	_, err := j.target.configs.Do(ctx, config.Digest.String(), func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.pushConfig(ctx, j, config)
-	})
-	return err
+	for own := false; !own && !c.has(j.target, config.Descriptor); {
+		_, err := c.configs.Do(ctx, j.target.registry+" "+config.Digest.String(), func(ctx context.Context) (struct{}, error) {
+			own = true
+			return struct{}{}, c.placeConfig(ctx, j, config)
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if own && err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (c *copying) pushConfig(ctx context.Context, j *copyJob, config image.Content) error {
-	if c.has(j.target, config.Descriptor) {
-		return nil
-	}
-	had, err := j.target.HasBlob(ctx, config.Descriptor)
-	if err == nil && !had {
-		err = j.target.PushBlob(ctx, config.Descriptor, bytes.NewReader(config.Bytes))
-	}
+func (c *copying) placeConfig(ctx context.Context, j *copyJob, config image.Content) error {
+	how, err := c.place(ctx, j.target, config.Descriptor, j.image.Source, bytes.NewReader(config.Bytes))
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j.target.has[idOf(config.Descriptor)] = true
-	if !had {
-		j.sent += config.Size
-	}
+	c.holds(j.target, config.Descriptor)
+	j.count(config.Descriptor, how)
 	return nil
 }
 
 func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
 	_, err := j.target.PushManifest(ctx, m, tag)
 	return err
-}
-
-// has says whether a repository is known to have a blob.
-func (c *copying) has(t *copyTarget, d image.Descriptor) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return t.has[idOf(d)]
 }

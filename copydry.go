@@ -32,7 +32,7 @@ func (b *copyBatch) plan(ctx context.Context) {
 	_ = group.Wait() // each has its own error
 	for i, d := range blobs {
 		if d.payer() != nil {
-			b.account(d, b.wouldBring(d, lacking[i], i >= len(b.deliveries)))
+			b.account(d, b.wouldBring(d, lacking[i]))
 		}
 	}
 	for _, j := range b.jobs {
@@ -68,15 +68,12 @@ func (b *copyBatch) configs() []*delivery {
 	return configs
 }
 
-// wouldBring tells how push would make a repository have a blob. Configs are
-// never mounted.
-func (b *copyBatch) wouldBring(d *delivery, lacking, config bool) image.EventKind {
+// wouldBring tells how place would make a repository have a blob.
+func (b *copyBatch) wouldBring(d *delivery, lacking bool) image.EventKind {
 	from := d.payer().from
 	switch {
 	case !lacking:
 		return image.EventBlobThere
-	case config:
-		return image.EventBlobSent
 	case b.holders[holding{d.target.registry, idOf(d.blob)}] != nil,
 		from.Path == "" && strings.EqualFold(from.Reference.Host(), d.target.registry):
 		return image.EventBlobMounted

@@ -2,16 +2,13 @@ package davit
 
 import (
 	"context"
-	"strings"
+	"os"
 	"sync"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/flight"
-	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/registry"
 )
 
@@ -22,32 +19,12 @@ type copying struct {
 	session *registry.Session // of the destinations
 	targets map[string]*copyTarget
 	jobs    []*copyJob
+	recoded string // a directory of recoded images; empty where there are none
 
 	mu      sync.Mutex              // guards what the jobs and targets have come to
 	holders map[holding]*copyTarget // one that has a blob, for each registry
+	configs flight.Group[struct{}]  // that are being sent, by registry and digest
 	failed  atomic.Bool             // that one of the jobs is
-}
-
-// copyTarget is a repository that is copied into.
-type copyTarget struct {
-	*registry.Repository
-	registry string
-	has      map[blobID]bool
-	configs  flight.Group[struct{}] // that are being sent
-}
-
-// blobID is a blob as manifests name it. Who lies about its size means another one.
-type blobID struct {
-	digest digest.Digest
-	size   int64
-}
-
-func idOf(d image.Descriptor) blobID { return blobID{d.Digest, d.Size} }
-
-// holding is a blob that a registry has.
-type holding struct {
-	registry string
-	blob     blobID
 }
 
 // newCopying finds what is wrong before any request is made.
@@ -74,27 +51,9 @@ func (c *copying) close() {
 		c.sources.close()
 	}
 	_ = c.session.Close()
-}
-
-// target opens the repository of a destination, once. It sends nothing.
-func (c *copying) target(r ref.Reference) (*copyTarget, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	key := r.Scheme + "//" + r.Name()
-	if known := c.targets[key]; known != nil {
-		return known, nil
+	if c.recoded != "" {
+		_ = os.RemoveAll(c.recoded)
 	}
-	route, err := c.session.Route(r)
-	if err != nil {
-		return nil, err
-	}
-	repository, err := c.session.OpenEndpoint(route.Origin)
-	if err != nil {
-		return nil, err
-	}
-	t := &copyTarget{Repository: repository, registry: strings.ToLower(r.Host()), has: map[blobID]bool{}}
-	c.targets[key] = t
-	return t, nil
 }
 
 // batchSize is how many images are resolved before their blobs are sent: what

@@ -30,6 +30,8 @@ type circumstances struct {
 	config    bool   // the image's config is saved too
 	login     bool   // the credential is to be stored
 	disk      string // the path of an image that is read, alone or besides the registry's
+	target    string // the registry that is pushed to, as references name it
+	side      string // what stands before the names of the flags that give its credential
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -46,7 +48,7 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
-	for _, known := range []func(error, circumstances) string{hintSeveral, hintDelta, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+	for _, known := range []func(error, circumstances) string{hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
 		if h := known(err, c); h != "" {
 			return h
 		}
@@ -57,13 +59,13 @@ func hint(err error, c circumstances) string {
 // hintSeveral is for some of several images.
 func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
-	var copied *davit.CopyError
+	var copies *davit.CopyError
 	switch {
-	case errors.As(err, &copied) && len(copied.Failures) == 1:
+	case errors.As(err, &copies) && len(copies.Failures) == 1:
 		c.fetching = false // others perhaps, not this one
-		return hint(copied.Failures[0].Err, c)
-	case errors.As(err, &copied):
-		return "run the same command again when they can be had: what is there already is not copied again"
+		return hint(copies.Failures[0].Err, c)
+	case errors.As(err, &copies) && copies.Copied > 0:
+		return "when the others can be copied, run the same command again: what is there is not sent again"
 	case !errors.As(err, &some):
 		return ""
 	case some.Written > 0:

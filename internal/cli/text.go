@@ -38,16 +38,16 @@ func columns(words ...string) string {
 // conflicts or of images that failed, stands on lines of its own.
 func text(err error) string {
 	var (
-		some      *davit.PullError
-		copied    *davit.CopyError
+		pulls     *davit.PullError
+		copies    *davit.CopyError
 		platforms *image.PlatformError
 		conflict  *rootfs.ConflictError
 	)
 	switch {
-	case errors.As(err, &some):
-		return withFailures(some.Summary(), some.Failures)
-	case errors.As(err, &copied):
-		return withFailures(copied.Summary(), copied.Failures)
+	case errors.As(err, &pulls):
+		return withFailures(pulls.Summary(), pulls.Failures)
+	case errors.As(err, &copies):
+		return withFailures(copies.Summary(), copies.Failures)
 	case errors.As(err, &platforms):
 		return withList(err.Error(), platforms.Error())
 	case errors.As(err, &conflict):
@@ -56,7 +56,7 @@ func text(err error) string {
 	return line(err.Error())
 }
 
-// withFailures is what became of several images, with a line for each that failed.
+// withFailures is a summary with a line for each image that failed, or more.
 func withFailures(summary string, failures []davit.Failure) string {
 	lines := []string{line(summary)}
 	for _, f := range failures {
