@@ -80,7 +80,9 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 }
 
 // works are the commands that do more than look.
-var works = map[string]bool{"pull": true, "apply": true, "copy": true, "push": true, "sync": true, "blob": true, "doctor": true, "demo": true}
+var works = map[string]bool{
+	"pull": true, "apply": true, "copy": true, "push": true, "sync": true, "blob": true, "doctor": true, "demo": true,
+}
 
 // errorEvent is the last line of --progress=json where a command fails.
 type errorEvent struct {

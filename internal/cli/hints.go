@@ -48,7 +48,9 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
-	for _, known := range []func(error, circumstances) string{hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+	for _, known := range []func(error, circumstances) string{
+		hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain,
+	} {
 		if h := known(err, c); h != "" {
 			return h
 		}
