@@ -48,6 +48,10 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
+	var copies *davit.CopyError
+	if errors.As(err, &copies) && len(copies.Failures) == 1 {
+		err, c.fetching = copies.Failures[0].Err, false // what was fetched is perhaps of others
+	}
 	for _, known := range []func(error, circumstances) string{
 		hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain,
 	} {
@@ -63,9 +67,6 @@ func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
 	var copies *davit.CopyError
 	switch {
-	case errors.As(err, &copies) && len(copies.Failures) == 1:
-		c.fetching = false // others perhaps, not this one
-		return hint(copies.Failures[0].Err, c)
 	case errors.As(err, &copies) && copies.Copied > 0:
 		return "when the others can be copied, run the same command again: what is there is not sent again"
 	case !errors.As(err, &some):

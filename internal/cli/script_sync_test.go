@@ -3,6 +3,7 @@ package cli_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -42,6 +43,16 @@ func uploads(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = fmt.Fprintln(ts.Stdout(), sum)
 }
 
+// modified FILE prints when a file was written last.
+func modified(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: modified FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, _ = fmt.Fprintln(ts.Stdout(), info.ModTime().UnixNano())
+}
+
 // figures FILE prints of each copied image that --json tells where it is and how
 // many bytes were sent and mounted.
 func figures(ts *testscript.TestScript, neg bool, args []string) {
@@ -54,6 +65,6 @@ func figures(ts *testscript.TestScript, neg bool, args []string) {
 			Sent, Mounted int64
 		}
 		ts.Check(json.Unmarshal([]byte(line), &copied))
-		_, _ = fmt.Fprintln(ts.Stdout(), copied.Destination, copied.Sent, copied.Mounted)
+		_, _ = fmt.Fprintf(ts.Stdout(), "%s\t%d\t%d\n", copied.Destination, copied.Mounted, copied.Sent)
 	}
 }

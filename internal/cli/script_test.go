@@ -33,7 +33,7 @@ import (
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
 //	waitfile FILE [TEXT]        wait until a file is there, with a text in it
-//	uploads, figures …          what a sync sent (script_sync_test.go)
+//	uploads, figures, modified …          what a sync sent (script_sync_test.go)
 //	total FILE                  print the sum of the numbers that lines end with
 //	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
 //
@@ -71,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"total":        total,
 			"uploads":      uploads,
 			"figures":      figures,
+			"modified":     modified,
 		},
 	})
 }
