@@ -74,6 +74,10 @@ type PullOptions struct {
 	ManifestOnly bool
 	// Compress is how a Rootfs is compressed. "": as its name ends.
 	Compress Compression
+	// Split is the size in bytes of the parts in which an Archive is written: as
+	// Output.001, Output.002 and so on, with their checksums in Output.sha256. At
+	// least MinSplit; there are 999 parts at most, and one at least. 0: one file.
+	Split int64
 	// Level is how hard Compress and Layers try: gzip's 1 to 9, zstd's 1 to
 	// 19. 0: the fastest.
 	Level int
@@ -131,8 +135,11 @@ type PullResult struct {
 	Manifests []ManifestResult `json:"manifests,omitempty"`
 	// Format is what was written.
 	Format Format `json:"format"`
-	// Path is where, empty for a stream.
+	// Path is where, empty for a stream. There is no such file where there are
+	// parts, and davit reads them by that name.
 	Path string `json:"path"`
+	// Parts are the paths of an archive's parts, in order, where it is split.
+	Parts []string `json:"parts,omitempty"`
 	// Layer is the digest of the layer whose bytes the output is, where a
 	// Rootfs is just that.
 	Layer string `json:"layer,omitempty"`

@@ -193,6 +193,8 @@ func (o PullOptions) Validate(images int) error {
 		return errors.New("no image is named")
 	case several && !carried:
 		return fmt.Errorf("format %s takes one image at a time, not %d", o.Format, images)
+	case o.checkSplit() != nil:
+		return o.checkSplit()
 	case several && o.Output == "" && o.Stream == nil:
 		return errors.New("several images need an output with a name")
 	case several && o.Tag != "":
@@ -362,6 +364,7 @@ func (a asked) called(name ref.Reference) (ref.Reference, error) {
 type written struct {
 	images []image.Image // as written
 	path   string
+	parts  []string
 	size   int64 // 0: each image's own
 	layer  string
 	stats  transfer.Stats
@@ -430,6 +433,7 @@ func (p *pull) result(img image.Image, w written) PullResult {
 		Platform:  platformOf(first),
 		Format:    p.opts.Format,
 		Path:      w.path,
+		Parts:     w.parts,
 		Layer:     w.layer,
 		Size:      w.size,
 		Fetched:   w.stats.Fetched,

@@ -29,6 +29,7 @@ type circumstances struct {
 	fetching  bool   // the transfer of blobs had begun
 	config    bool   // the image's config is saved too
 	login     bool   // the credential is to be stored
+	splits    bool   // --split would write smaller files
 	disk      string // the path of an image that is read, alone or besides the registry's
 	target    string // the registry that is pushed to, as references name it
 	side      string // what stands before the names of the flags that give its credential
@@ -226,6 +227,10 @@ func hintConnection(err error, c circumstances) string {
 // hintDisk is for outputs that cannot be written.
 func hintDisk(err error, c circumstances) string {
 	switch {
+	case (errors.Is(err, partial.ErrTooLarge) || errors.Is(err, syscall.EFBIG)) && c.splits:
+		return "write the archive in parts with --split 4G, which FAT32 holds, or to another file system with -o PATH"
+	case errors.Is(err, partial.ErrTooLarge), errors.Is(err, syscall.EFBIG):
+		return "write to another file system with -o PATH: FAT32 holds files of less than 4 GiB"
 	case errors.Is(err, partial.ErrLocked):
 		return "wait for it to end, or write to another place with -o PATH"
 	case errors.Is(err, partial.ErrNoSpace) && !c.resumable:

@@ -28,7 +28,7 @@ import (
 //	proxy …        run proxies (script_proxy_test.go)
 //	image …        make images and push them (script_image_test.go)
 //	listdir, tarlist, tardrop, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
-//	fill, damage, cut, expand, basicauth  write and change files (script_files_test.go)
+//	fill, damage, cut, join, parts, pack, expand, basicauth  write and change files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
@@ -62,6 +62,9 @@ func TestScripts(t *testing.T) {
 			"fill":         fill,
 			"damage":       damage,
 			"cut":          cut,
+			"join":         join,
+			"parts":        parts,
+			"pack":         pack,
 			"exits":        exits,
 			"signal":       signalCommand,
 			"exitcode":     exitcode,
