@@ -156,6 +156,8 @@ type CopyError struct {
 	Failures []Failure
 	// Asked is how many images were asked for, Copied how many are there now.
 	Asked, Copied int
+	// KeepGoing says that what could be copied was.
+	KeepGoing bool
 }
 
 // Summary is the first line of Error.
@@ -189,7 +191,7 @@ func (e *CopyError) Unwrap() []error {
 // outcome is what has become of the images, after some failures.
 func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs)}
+	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs), KeepGoing: c.opts.KeepGoing}
 	for _, j := range c.jobs {
 		if j.err != nil {
 			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})

@@ -201,7 +201,10 @@ func (c *copying) writeOnce(ctx context.Context, at Destination, jobs []*copyJob
 // pull pulls the images of jobs, which all asks for in their order. Those of which
 // there is no result have an error, or another one has.
 func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts PullOptions) map[*copyJob]PullResult {
-	opts.Registry, opts.Transfer, opts.Events = c.opts.Source, c.opts.Transfer, c.opts.Events
+	opts.Registry, opts.Transfer = c.opts.Source, c.opts.Transfer
+	if opts.Events == nil {
+		opts.Events = c.opts.Events
+	}
 	p, err := newPull(all, opts)
 	if err != nil {
 		for _, j := range jobs {

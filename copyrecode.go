@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
+	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -40,6 +42,7 @@ func (c *copying) recode(ctx context.Context) {
 	at := Location{Path: filepath.Join(dir, "layout")}
 	results := c.pull(ctx, jobs, all, PullOptions{
 		Format: OCI, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, KeepGoing: c.opts.KeepGoing,
+		Events: func(e image.Event) { c.tellRecoding(e, jobs) },
 	})
 	for i, j := range jobs {
 		if _, ok := results[j]; ok {
@@ -52,7 +55,26 @@ func (c *copying) recode(ctx context.Context) {
 // nameInRecoded is what an image is called in the layout of recoded images, where
 // no two may have the same name.
 func nameInRecoded(i int) ref.Reference {
-	return ref.Reference{Registry: "davit.invalid", Repository: strconv.Itoa(i), Tag: "recoded"}
+	return ref.Reference{Registry: recodedRegistry, Repository: strconv.Itoa(i), Tag: recodedTag}
+}
+
+const (
+	recodedRegistry = "davit.invalid"
+	recodedTag      = "recoded"
+)
+
+// tellRecoding passes on what recoding tells, with the images' own names. What is
+// noted of the layout as such is nobody's business.
+func (c *copying) tellRecoding(e image.Event, jobs []*copyJob) {
+	if strings.HasPrefix(e.Text, recodedRegistry) {
+		number, rest, _ := strings.Cut(strings.TrimPrefix(e.Text, recodedRegistry+"/"), ":"+recodedTag)
+		if i, err := strconv.Atoi(number); err == nil && i < len(jobs) {
+			e.Text = jobs[i].label + rest
+		}
+	} else if e.Kind == image.EventNote {
+		return
+	}
+	c.opts.Events.Send(e)
 }
 
 // called finds out what an image is called where it comes from, for its

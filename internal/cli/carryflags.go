@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/credential"
@@ -20,6 +21,7 @@ import (
 type carryFlags struct {
 	platforms []string
 	noForeign bool
+	bases     []string
 	src, dest credentialFlags
 	reach     hostFlags
 	transfer  transferFlags
@@ -59,6 +61,11 @@ func (f *carryFlags) addDestination(cmd *cobra.Command) {
 	f.reach.addWithoutMirrors(cmd.Flags())
 	f.transfer.add(cmd.Flags())
 	f.display.add(cmd)
+}
+
+// addBases adds the flag for what deltas leave out.
+func (f *carryFlags) addBases(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.bases, "base", nil, "`FILE` that has what a delta of davit pull --since leaves out; repeatable")
 }
 
 // addContent adds the flags that tell what is carried.
@@ -129,6 +136,9 @@ func (f *carryFlags) validate(names []string) error {
 	if f.src.stdin() != "" && f.dest.stdin() != "" {
 		return usagef("%s and %s both want stdin", f.src.stdin(), f.dest.stdin())
 	}
+	if slices.Contains(f.bases, "") {
+		return usagef("--base is empty")
+	}
 	if len(f.platforms) > 0 {
 		if _, err := image.ParsePlatforms(f.platforms...); err != nil {
 			return usageError{err}
@@ -167,7 +177,7 @@ func (f *carryFlags) to() []ref.Reference {
 // open starts the display, which the caller closes before the result is
 // printed, and returns what the library needs.
 func (f *carryFlags) open(ctx context.Context, s streams) (davit.CopyOptions, display, error) {
-	opts := davit.CopyOptions{Platforms: f.platforms, NoForeign: f.noForeign, Transfer: f.transfer.options()}
+	opts := davit.CopyOptions{Platforms: f.platforms, Bases: f.bases, NoForeign: f.noForeign, Transfer: f.transfer.options()}
 	src, dest, err := f.credentials(ctx, s)
 	if err != nil {
 		return opts, display{}, err
@@ -229,7 +239,7 @@ func (f *carryFlags) credentials(ctx context.Context, s streams) (src, dest cred
 
 // explain adds to err what a person can do about it.
 func (f *carryFlags) explain(ctx context.Context, err error) error {
-	c := circumstances{resumable: true, fetching: f.fetching.Load(), side: f.dest.side}
+	c := circumstances{resumable: true, fetching: f.fetching.Load(), carries: true, side: f.dest.side}
 	if hosts := registries(f.to()); len(hosts) == 1 {
 		c.target = hosts[0]
 	}

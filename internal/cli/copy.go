@@ -64,6 +64,8 @@ func newCopy(s streams) *cobra.Command {
 			return o.run(cmd.Context(), s)
 		},
 	}
+	cmd.Flags().SortFlags = false
+	o.addBases(cmd.Flags())
 	o.add(cmd)
 	return cmd
 }

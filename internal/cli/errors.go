@@ -125,7 +125,7 @@ func exitCode(ctx context.Context, err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &some) && some.Written > 0, errors.As(err, &copies) && copies.Copied > 0:
+	case errors.As(err, &some) && some.Written > 0, errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
 		return exitFailed
 	case errors.Is(err, image.ErrVerification):
 		return exitVerification

@@ -31,6 +31,7 @@ type circumstances struct {
 	login     bool   // the credential is to be stored
 	splits    bool   // --split would write smaller files
 	disk      string // the path of an image that is read, alone or besides the registry's
+	carries   bool   // it is copied, so that there is --base
 	target    string // the registry that is pushed to, as references name it
 	side      string // what stands before the names of the flags that give its credential
 }
@@ -68,8 +69,10 @@ func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
 	var copies *davit.CopyError
 	switch {
-	case errors.As(err, &copies) && copies.Copied > 0:
+	case errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
 		return "when the others can be copied, run the same command again: what is there is not sent again"
+	case errors.As(err, &copies) && !copies.KeepGoing && len(copies.Failures)+copies.Copied < copies.Asked:
+		return "--keep-going copies the others without these"
 	case !errors.As(err, &some):
 		return ""
 	case some.Written > 0:

@@ -71,6 +71,7 @@ func newPush(s streams) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&o.layers, "layers", "", "`HOW` to re-encode layers: gzip, none (digests change)")
 	flags.BoolVar(&o.keepGoing, "keep-going", false, "push what of several images can be pushed, and exit 1")
+	o.addBases(flags)
 	o.addDestination(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("layers", cobra.FixedCompletions([]string{"gzip", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
