@@ -29,12 +29,16 @@ type CopyOptions struct {
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.
 	NoForeign bool
+	// Layers re-encodes the layers on the way, as PullOptions has it: digests
+	// change with that. What goes into registries is written as a layout first,
+	// in the system's directory for temporary files.
+	Layers Compression
 	// Referrers takes along what refers to the images and their manifests:
 	// signatures, SBOMs, attestations, and what refers to those. They are what
 	// the source's referrers API or its referrers tag lists, and cosign's tags.
 	// What the source lists and has not got, or what davit does not read, is
 	// left out with a warning; and what refers to an index that is trimmed,
-	// with a note.
+	// with a note. It excludes Layers.
 	Referrers bool
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
@@ -105,7 +109,8 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // CopyAll copies several images, each blob once.
 //
 // Into a registry they go without a file in between. What a repository has is
-// not sent; what another one of the same registry has is mounted. Manifests come
+// not sent; what the registry has in another one, from which it is copied or to
+// which it was sent before, is mounted. Manifests come
 // when all that they name is there, and the tag last, so that an interrupted
 // copy leaves nothing that is not whole, and goes on where it was when it is run
 // again. Without a tag the destination gets the source's. A destination with a
@@ -124,6 +129,9 @@ func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyRes
 		return nil, err
 	}
 	defer c.close()
+	if opts.Layers != "" {
+		c.recode(ctx)
+	}
 	c.toRegistries(ctx)
 	c.toDisk(ctx)
 	if err := context.Cause(ctx); err != nil {
@@ -141,7 +149,9 @@ func (o CopyOptions) withDefaults() CopyOptions {
 	if o.Transfer.Verdicts == nil {
 		o.Transfer.Verdicts = new(transfer.Verdicts)
 	}
-	o.Transfer.Retries = cmp.Or(o.Transfer.Retries, transfer.DefaultRetries)
+	if o.Transfer.Retries <= 0 {
+		o.Transfer.Retries = transfer.DefaultRetries
+	}
 	return o
 }
 
@@ -150,6 +160,8 @@ type CopyError struct {
 	Failures []Failure
 	// Asked is how many images were asked for, Copied how many are there now.
 	Asked, Copied int
+	// KeepGoing says that what could be copied was.
+	KeepGoing bool
 }
 
 // Summary is the first line of Error.
@@ -183,10 +195,10 @@ func (e *CopyError) Unwrap() []error {
 // outcome is what has become of the images.
 func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Asked: len(c.jobs)}
+	failed := &CopyError{Asked: len(c.jobs), KeepGoing: c.opts.KeepGoing}
 	for _, j := range c.jobs {
 		if j.err != nil {
-			failed.Failures = append(failed.Failures, Failure{j.from.String(), j.err})
+			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
 			continue
 		}
 		if j.done {
@@ -203,25 +215,4 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 		return nil, failed.Failures[0].Err
 	}
 	return results, failed
-}
-
-// fail notes why an image cannot be copied. The caller holds no lock.
-func (c *copying) fail(j *copyJob, err error) {
-	if j.parent != nil {
-		if !c.failReferrer(j, err) {
-			return
-		}
-		j = j.parent
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if j.err == nil {
-		j.err = err
-	}
-	c.failed.Store(true)
-}
-
-// over says that nothing more is to be begun.
-func (c *copying) over(ctx context.Context) bool {
-	return ctx.Err() != nil || !c.opts.KeepGoing && c.failed.Load()
 }

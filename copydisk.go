@@ -144,31 +144,49 @@ func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
 	for _, j := range jobs {
 		all = append(all, j.asked())
 	}
-	p, err := newPull(all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Referrers: c.opts.Referrers,
+	results := c.pull(ctx, jobs, all, PullOptions{
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Referrers: c.opts.Referrers, Layers: c.opts.Layers,
 		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
-		Registry:  c.opts.Source, Transfer: c.opts.Transfer, Events: c.opts.Events,
 	})
+	first := true
+	for _, j := range jobs {
+		r, ok := results[j]
+		if !ok {
+			continue
+		}
+		j.disk, j.done = &r, true
+		if first {
+			j.sent, first = r.Fetched, false
+		}
+	}
+}
+
+// pull pulls the images of jobs, which all asks for in their order. Those of which
+// there is no result have an error, or another one has.
+func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts PullOptions) map[*copyJob]PullResult {
+	opts.Registry, opts.Transfer = c.opts.Source, c.opts.Transfer
+	if opts.Events == nil {
+		opts.Events = c.opts.Events
+	}
+	p, err := newPull(all, opts)
 	if err != nil {
 		for _, j := range jobs {
 			c.fail(j, err)
 		}
-		return
+		return nil
 	}
 	defer p.close()
 	p.sources.bases = c.opts.Bases
 	_, err = p.all(ctx)
-	first := true
+	results := map[*copyJob]PullResult{}
 	for _, j := range jobs {
 		if r, ok := p.results[j.from]; err == nil || ok {
-			j.disk, j.done = &r, true
-			if first {
-				j.sent, first = r.Fetched, false
-			}
+			results[j] = r
 		} else if err := p.failureOf(err, j.from); err != nil {
 			c.fail(j, err)
 		}
 	}
+	return results
 }
 
 // failureOf is why one image of a pull could not be had; nil where it is because

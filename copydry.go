@@ -3,7 +3,6 @@ package davit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -13,38 +12,36 @@ import (
 )
 
 // plan finds out what a batch would send, and sends nothing.
-func (b *copyingBatch) plan(ctx context.Context) {
-	lacking := make([]bool, len(b.wanted))
+func (b *copyBatch) plan(ctx context.Context) {
+	lacking := make([]bool, len(b.deliveries))
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
-	for i, w := range b.wanted {
+	for i, d := range b.deliveries {
 		group.Go(func() error {
 			if b.over(ctx) {
 				return nil
 			}
-			has, err := w.target.HasBlob(ctx, w.blob)
+			has, err := d.target.HasBlob(ctx, d.blob)
 			if lacking[i] = !has; err != nil {
-				for _, j := range w.jobs {
-					b.fail(j, fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err))
-				}
+				b.lose(d, nil, err)
 			}
 			return nil
 		})
 	}
-	_ = group.Wait()          // each has its own error
-	sent := map[string]bool{} // by registry and digest
-	for i, w := range b.wanted {
-		at := w.target.registry + " " + w.blob.Digest.String()
-		switch j := w.jobs[0]; {
+	_ = group.Wait() // each has its own error
+	sent := map[holding]bool{}
+	for i, d := range b.deliveries {
+		at := holding{d.target.registry, idOf(d.blob)}
+		switch j := d.jobs[0]; {
 		case !lacking[i]:
-		case sent[at] || j.from.Path == "" && strings.EqualFold(j.from.Reference.Host(), w.target.registry):
-			j.mounted += w.blob.Size
+		case sent[at] || j.from.Path == "" && strings.EqualFold(j.from.Reference.Host(), d.target.registry):
+			j.mounted += d.blob.Size
 		default:
 			sent[at] = true
-			j.sent += w.blob.Size
+			j.sent += d.blob.Size
 		}
 	}
-	for _, j := range b.batch {
+	for _, j := range b.jobs {
 		j.done = j.err == nil
 	}
 }

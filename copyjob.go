@@ -1,12 +1,15 @@
 package davit
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/ref"
 )
 
 // copyJob is one image that is copied.
@@ -18,6 +21,7 @@ type copyJob struct {
 	image  image.Image // once it is resolved
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
+	label  string      // what messages call it, where that is not the image's own
 
 	parent    *copyJob               // of what goes along with an image: the image's
 	after     *copyJob               // likewise: what brings what it refers to
@@ -64,7 +68,8 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if j.target, err = c.target(j.to.Reference); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && j.platforms.All && !j.platforms.Present && !c.opts.Referrers {
+	whole := j.platforms.All && !j.platforms.Present
+	if c.opts.SkipSame && whole && !c.opts.Referrers {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -73,6 +78,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
+	j.image.Label = cmp.Or(j.label, j.image.Label)
 	root := j.image.Root().Digest
 	if err := c.trim(j); err != nil {
 		return err
@@ -80,13 +86,21 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if c.opts.NoForeign {
 		j.image = c.leaveOut(j.image)
 	}
-	if err := j.name(j.image.Entry().Digest, j.image.Name.Tag); err != nil {
+	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && (!whole || c.opts.Referrers) && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
 	return c.refer(ctx, l, j, root)
+}
+
+// tag is the tag that an image has where it is; empty where it has none.
+func (l *look) tag(img image.Image) string {
+	if tag := l.stored.Tag(); img.Name.Tag == "" && ref.ValidTag(tag) {
+		return tag
+	}
+	return img.Name.Tag
 }
 
 // skip finds out by one request on each side whether the image is there.
@@ -108,7 +122,7 @@ func (c *copying) skip(ctx context.Context, l *look, j *copyJob) error {
 // names says whether the destination's name means a digest already. Where that
 // cannot be found out it does not.
 func (c *copying) names(ctx context.Context, j *copyJob, want digest.Digest) bool {
-	d, err := j.target.Describe(ctx, j.to.Reference.TagOrDigest())
+	d, err := j.target.Describe(ctx, cmp.Or(j.to.Reference.Tag, j.to.Reference.Digest.String()))
 	return err == nil && d.Digest == want
 }
 
@@ -131,11 +145,15 @@ func (c *copying) trim(j *copyJob) error {
 	return nil
 }
 
+// ErrOtherDigest is an image that is not the one that its destination names by a
+// digest. It comes beside image.ErrVerification.
+var ErrOtherDigest = errors.New("the source has another digest")
+
 // name settles what an image is called at its destination in a registry.
 func (j *copyJob) name(d digest.Digest, tag string) error {
 	switch want := j.to.Reference.Digest; {
 	case want != "" && want != d:
-		return fmt.Errorf("copy to %s: %w: what is copied has the digest %s", j.to, image.ErrVerification, d)
+		return fmt.Errorf("copy to %s: %w: %w: it is %s", j.to, image.ErrVerification, ErrOtherDigest, d)
 	case j.to.Reference.TagOrDigest() != "":
 	case tag != "":
 		j.to.Reference = j.to.Reference.WithTag(tag)
@@ -145,9 +163,24 @@ func (j *copyJob) name(d digest.Digest, tag string) error {
 	return nil
 }
 
+// failure is what went wrong on the way to the destination.
+func (j *copyJob) failure(err error) error {
+	return fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err)
+}
+
 // leaveOut leaves the image's foreign layers out, and says so.
 func (c *copying) leaveOut(img image.Image) image.Image {
 	return (&pull{opts: PullOptions{Format: OCI, Events: c.opts.Events}}).leaveOut(img)
+}
+
+// count counts a blob that has come to the destination for the image.
+func (j *copyJob) count(d image.Descriptor, how image.EventKind) {
+	switch how {
+	case image.EventBlobMounted:
+		j.mounted += d.Size
+	case image.EventBlobSent:
+		j.sent += d.Size
+	}
 }
 
 // result tells what was copied.
@@ -161,7 +194,8 @@ func (j *copyJob) result() CopyResult {
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
 		r.Size = j.disk.Size
 	case !j.same:
-		r.Digest, r.Size = j.image.Entry().Digest, contentSize([]image.Image{j.image})
+		r.Digest = j.image.Entry().Digest
+		r.Size = contentSize([]image.Image{j.image})
 	}
 	r.addReferrers(j)
 	return r

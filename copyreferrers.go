@@ -70,10 +70,10 @@ func (c *copying) failReferrer(r *copyJob, err error) (fatal bool) {
 
 // finishReferrers completes what goes along with images, each after what it
 // refers to, where all blobs are there.
-func (b *copyingBatch) finishReferrers(ctx context.Context) {
+func (b *copyBatch) finishReferrers(ctx context.Context) {
 	for !b.over(ctx) {
 		var ready []*copyJob
-		for _, j := range b.batch {
+		for _, j := range b.jobs {
 			if j.parent != nil && !j.done && j.err == nil && j.missing == 0 && j.after.done {
 				ready = append(ready, j)
 			}
@@ -81,10 +81,15 @@ func (b *copyingBatch) finishReferrers(ctx context.Context) {
 		if len(ready) == 0 {
 			return
 		}
+		var group errgroup.Group
+		group.SetLimit(resolveJobs)
 		for _, j := range ready {
-			b.finish(ctx, j)
+			group.Go(func() error {
+				b.finish(ctx, j)
+				return nil
+			})
 		}
-		_ = b.finishing.Wait() // each job has its own error
+		_ = group.Wait() // each job has its own error
 	}
 }
 
@@ -112,7 +117,7 @@ type listing struct {
 
 // list adds what the targets do not list themselves to the lists that are kept
 // under tags.
-func (b *copyingBatch) list(ctx context.Context) {
+func (b *copyBatch) list(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
 	for _, l := range b.listings() {
@@ -122,7 +127,7 @@ func (b *copyingBatch) list(ctx context.Context) {
 			}
 			if err := l.target.AddReferrers(ctx, l.subject, l.add); err != nil {
 				for _, j := range l.jobs {
-					b.fail(j, fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err))
+					b.fail(j, j.failure(err))
 				}
 			}
 			return nil
@@ -132,10 +137,10 @@ func (b *copyingBatch) list(ctx context.Context) {
 }
 
 // listings are in the order of the batch.
-func (b *copyingBatch) listings() []*listing {
+func (b *copyBatch) listings() []*listing {
 	var all []*listing
 	known := map[string]*listing{}
-	for _, j := range b.batch {
+	for _, j := range b.jobs {
 		if len(j.unlisted) == 0 || j.err != nil {
 			continue
 		}

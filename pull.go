@@ -212,7 +212,7 @@ func (o PullOptions) Validate(images int) error {
 	case o.Referrers && !carried:
 		return fmt.Errorf("format %s has no place for referrers: archive and oci have", o.Format)
 	case o.Referrers && o.Layers != "":
-		return errors.New("re-encoded layers make another image, to which no referrer refers")
+		return errRecodedReferrers
 	case len(o.Since) > 0 && !carried:
 		return fmt.Errorf("format %s has no layers that could be left out", o.Format)
 	case len(o.Since) > 0 && o.Layers != "":

@@ -12,6 +12,9 @@ import (
 	"github.com/davit-cli/davit/transfer"
 )
 
+// errRecodedReferrers refuses options that contradict each other.
+var errRecodedReferrers = errors.New("re-encoded layers make another image, to which no referrer refers")
+
 // attachments are what goes along with the images of a pull.
 type attachments struct {
 	mu sync.Mutex

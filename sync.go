@@ -64,7 +64,7 @@ func joinFailures(failures []Failure, asked, copied int, err error) error {
 	if len(failures) == 0 {
 		return err
 	}
-	all := &CopyError{Failures: failures, Asked: asked + len(failures), Copied: copied}
+	all := &CopyError{Failures: failures, Asked: asked + len(failures), Copied: copied, KeepGoing: true}
 	switch several, ok := err.(*CopyError); {
 	case ok:
 		all.Failures = append(all.Failures, several.Failures...)

@@ -29,6 +29,13 @@ const (
 	// EventBlobGivenUp: nothing more of Blob is fetched, while the transfer goes
 	// on. Where that is an error, an EventWarning tells it.
 	EventBlobGivenUp
+	// EventBlobSent: Blob, which is copied into a registry, was sent there.
+	EventBlobSent
+	// EventBlobMounted: the registry took Blob from another repository of its own,
+	// so that nothing was sent.
+	EventBlobMounted
+	// EventBlobThere: the repository had Blob already.
+	EventBlobThere
 	// EventDone: the transfer of all blobs is over, well or not.
 	EventDone
 	// EventStage: a stage of the work, Text, is under way: Have of Bytes are

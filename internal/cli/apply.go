@@ -132,6 +132,9 @@ func hintDelta(err error, c circumstances) string {
 		return "davit verify " + shellWord(missing.Path) + " tells all that is missing there"
 	}
 	if _, ok := errors.AsType[*image.ExpectedError](err); ok {
+		if c.carries {
+			return "name the archive or layout that the delta was made for with --base FILE"
+		}
 		delta := "DELTA"
 		if c.disk != "" {
 			delta = shellWord(c.disk)

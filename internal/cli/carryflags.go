@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/credential"
@@ -21,6 +22,7 @@ type carryFlags struct {
 	platforms []string
 	noForeign bool
 	referrers bool
+	bases     []string
 	src, dest credentialFlags
 	reach     hostFlags
 	transfer  transferFlags
@@ -33,19 +35,16 @@ type carryFlags struct {
 	fetching atomic.Bool         // blobs, once there are some to be moved
 }
 
+// add adds the flags of a command with two sides.
 func (f *carryFlags) add(cmd *cobra.Command) {
+	f.addContent(cmd)
 	flags := cmd.Flags()
-	flags.SortFlags = false
-	addPlatforms(cmd, &f.platforms)
-	flags.Lookup("platform").Usage = "`OS/ARCH` such as linux/arm64; several with commas (default: all)"
-	flags.BoolVar(&f.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
-	flags.BoolVar(&f.referrers, "referrers", false, "take along what refers to the image: signatures, SBOMs, attestations")
 	f.src.side, f.dest.side = "src-", "dest-"
 	f.src.add(flags)
 	f.dest.add(flags)
 	for _, side := range []string{f.src.side, f.dest.side} {
 		of := map[string]string{"src-": "copied from", "dest-": "copied to"}[side]
-		flags.Lookup(side + "username").Usage = "`USER` for the registry that is " + of + "; asks for the password unless --" + side + "password-stdin"
+		flags.Lookup(side + "username").Usage = "`USER` for the registry that is " + of + "; asks for the password unless it is on stdin"
 		flags.Lookup(side + "password-stdin").Usage = "read that user's password from stdin"
 		flags.Lookup(side + "token-stdin").Usage = "read a token for that registry from stdin"
 		flags.Lookup(side + "authfile").Usage = "`FILE` with credentials for that side as podman login stores them"
@@ -54,6 +53,35 @@ func (f *carryFlags) add(cmd *cobra.Command) {
 	f.transfer.add(flags)
 	f.display.add(cmd)
 }
+
+// addDestination adds the flags of a command that copies from the disk only.
+func (f *carryFlags) addDestination(cmd *cobra.Command) {
+	f.addContent(cmd)
+	f.src.given = func(string) bool { return false }
+	f.dest.add(cmd.Flags())
+	f.reach.addWithoutMirrors(cmd.Flags())
+	f.transfer.add(cmd.Flags())
+	f.display.add(cmd)
+}
+
+// addBases adds the flag for what deltas leave out.
+func (f *carryFlags) addBases(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.bases, "base", nil, "`FILE` that has what a delta of davit pull --since leaves out; repeatable")
+}
+
+// addContent adds the flags that tell what is carried.
+func (f *carryFlags) addContent(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	addPlatforms(cmd, &f.platforms)
+	flags.Lookup("platform").Usage = "`OS/ARCH` such as linux/arm64; several with commas (default: all)"
+	flags.BoolVar(&f.referrers, "referrers", false, "take along what refers to the image: signatures, SBOMs, attestations")
+	flags.BoolVar(&f.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+}
+
+// carryFooter is lookFooter for commands with two sides.
+var carryFooter = strings.ReplaceAll(lookFooter, "1. -u with --password-stdin or a prompt, or --token-stdin",
+	"1. of each side --src-username or --dest-username, with the password on stdin or at\n     a prompt, or a token on stdin")
 
 // item reads one image and where it goes.
 func (f *carryFlags) item(source, destination string) error {
@@ -110,6 +138,9 @@ func (f *carryFlags) validate(names []string) error {
 	if f.src.stdin() != "" && f.dest.stdin() != "" {
 		return usagef("%s and %s both want stdin", f.src.stdin(), f.dest.stdin())
 	}
+	if slices.Contains(f.bases, "") {
+		return usagef("--base is empty")
+	}
 	if len(f.platforms) > 0 {
 		if _, err := image.ParsePlatforms(f.platforms...); err != nil {
 			return usageError{err}
@@ -148,7 +179,7 @@ func (f *carryFlags) to() []ref.Reference {
 // open starts the display, which the caller closes before the result is
 // printed, and returns what the library needs.
 func (f *carryFlags) open(ctx context.Context, s streams) (davit.CopyOptions, display, error) {
-	opts := davit.CopyOptions{Platforms: f.platforms, NoForeign: f.noForeign, Referrers: f.referrers, Transfer: f.transfer.options()}
+	opts := davit.CopyOptions{Platforms: f.platforms, Bases: f.bases, NoForeign: f.noForeign, Referrers: f.referrers, Transfer: f.transfer.options()}
 	src, dest, err := f.credentials(ctx, s)
 	if err != nil {
 		return opts, display{}, err
@@ -210,7 +241,10 @@ func (f *carryFlags) credentials(ctx context.Context, s streams) (src, dest cred
 
 // explain adds to err what a person can do about it.
 func (f *carryFlags) explain(ctx context.Context, err error) error {
-	c := circumstances{resumable: true, fetching: f.fetching.Load()}
+	c := circumstances{resumable: true, fetching: f.fetching.Load(), carries: true, side: f.dest.side}
+	if hosts := registries(f.to()); len(hosts) == 1 {
+		c.target = hosts[0]
+	}
 	if hosts := registries(append(f.from(), f.to()...)); len(hosts) == 1 {
 		c.registry = hosts[0]
 	}
@@ -220,4 +254,16 @@ func (f *carryFlags) explain(ctx context.Context, err error) error {
 		}
 	}
 	return explain(ctx, err, c)
+}
+
+// completeCarried completes images on disk and in registries, at most so many; of
+// two the second with the destination's credential.
+func (f *carryFlags) completeCarried(most int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		side := f.dest
+		if most > 0 && len(args) == 0 {
+			side = f.src
+		}
+		return completeImages(&registryFlags{login: side, reach: f.reach}, most)(cmd, args, typed)
+	}
 }

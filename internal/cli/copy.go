@@ -23,9 +23,9 @@ SRC and DST are names as docker takes them, or on the disk:
   components:DIR                 manifest, config and layers as plain files
   docker://NAME                  a registry's, whatever is on the disk
 
-What the destination has is not sent again, and what another repository of its
-registry has is mounted there. The tag comes last. A copy that was interrupted
-goes on where it was when the same command runs again.
+What the destination has is not sent again; within one registry blobs are mounted,
+neither fetched nor sent. The tag comes last. A copy that was interrupted goes on
+where it was when the same command runs again.
 
 Printed on stdout: where the image is now, as name@digest; on the disk the path,
 a tab, and what was copied.`
@@ -44,12 +44,13 @@ type copyOptions struct {
 func newCopy(s streams) *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
-		Use:         "copy SRC DST",
-		Aliases:     []string{"cp"},
-		Short:       "Copy an image between registries, or from and to the disk",
-		Long:        copyLong,
-		Example:     copyExample,
-		Annotations: map[string]string{"footer": lookFooter},
+		Use:               "copy SRC DST",
+		Aliases:           []string{"cp"},
+		Short:             "Copy an image between registries, or from and to the disk",
+		Long:              copyLong,
+		Example:           copyExample,
+		Annotations:       map[string]string{"footer": carryFooter},
+		ValidArgsFunction: o.completeCarried(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("copy takes two places, such as: %s", example(cmd))
@@ -63,6 +64,8 @@ func newCopy(s streams) *cobra.Command {
 			return o.run(cmd.Context(), s)
 		},
 	}
+	cmd.Flags().SortFlags = false
+	o.addBases(cmd.Flags())
 	o.add(cmd)
 	return cmd
 }
@@ -72,15 +75,20 @@ func (o *copyOptions) run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	results, err := davit.CopyAll(ctx, o.items, opts)
+	return o.copy(ctx, s, opts, shown)
+}
+
+// copy copies the items, and prints what was copied.
+func (f *carryFlags) copy(ctx context.Context, s streams, opts davit.CopyOptions, shown display) error {
+	results, err := davit.CopyAll(ctx, f.items, opts)
 	shown.Close()
 	for _, r := range results {
-		if err := printCopied(toReader{s.out}, r, o.display.json); err != nil {
+		if err := printCopied(toReader{s.out}, r, f.display.json); err != nil {
 			return err
 		}
 	}
 	if err != nil {
-		return o.explain(ctx, err)
+		return f.explain(ctx, err)
 	}
 	return nil
 }

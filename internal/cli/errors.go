@@ -80,7 +80,9 @@ func report(ctx context.Context, w io.Writer, cmd *cobra.Command, err error) int
 }
 
 // works are the commands that do more than look.
-var works = map[string]bool{"pull": true, "apply": true, "blob": true, "doctor": true, "demo": true}
+var works = map[string]bool{
+	"pull": true, "apply": true, "copy": true, "push": true, "sync": true, "blob": true, "doctor": true, "demo": true,
+}
 
 // errorEvent is the last line of --progress=json where a command fails.
 type errorEvent struct {
@@ -116,13 +118,14 @@ func exitCode(ctx context.Context, err error) int {
 		return by.exitCode()
 	}
 	var (
-		usage usageError
-		some  *davit.PullError
+		usage  usageError
+		some   *davit.PullError
+		copies *davit.CopyError
 	)
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &some) && some.Written > 0:
+	case errors.As(err, &some) && some.Written > 0, errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
 		return exitFailed
 	case errors.Is(err, image.ErrVerification):
 		return exitVerification

@@ -31,6 +31,9 @@ type circumstances struct {
 	login     bool   // the credential is to be stored
 	splits    bool   // --split would write smaller files
 	disk      string // the path of an image that is read, alone or besides the registry's
+	carries   bool   // it is copied, so that there is --base
+	target    string // the registry that is pushed to, as references name it
+	side      string // what stands before the names of the flags that give its credential
 }
 
 const goesOn = "run the same command again: it goes on from there"
@@ -47,7 +50,9 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
-	for _, known := range []func(error, circumstances) string{hintSeveral, hintDelta, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain} {
+	for _, known := range []func(error, circumstances) string{
+		hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain,
+	} {
 		if h := known(err, c); h != "" {
 			return h
 		}
@@ -58,7 +63,12 @@ func hint(err error, c circumstances) string {
 // hintSeveral is for some of several images.
 func hintSeveral(err error, c circumstances) string {
 	var some *davit.PullError
+	var copies *davit.CopyError
 	switch {
+	case errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
+		return "when the others can be copied, run the same command again: what is there is not sent again"
+	case errors.As(err, &copies) && !copies.KeepGoing && len(copies.Failures)+copies.Copied < copies.Asked:
+		return "--keep-going copies the others without these"
 	case !errors.As(err, &some):
 		return ""
 	case some.Written > 0:

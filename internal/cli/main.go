@@ -83,10 +83,10 @@ func newRoot(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetVersionTemplate("davit {{.Version}}\n")
 	root.SetUsageTemplate(root.UsageTemplate() + footerTemplate)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
-		newPull(s), newApply(s), newCopy(s), newSync(s),
+		newPull(s), newApply(s), newCopy(s), newPush(s), newSync(s),
 		newTags(s), newCatalog(s), newPlatforms(s), newManifest(s), newConfig(s), newDigest(s), newBlob(s),
 		newInspect(s), newFiles(s), newCat(s), newDiff(s), newVerify(s), newServe(s),
 		newLogin(s), newLogout(s), newToken(s), newDoctor(s),
@@ -104,7 +104,7 @@ const footerTemplate = `{{with index .Annotations "footer"}}
 {{end}}`
 
 // flagError is a usage error without the words of the parser in it.
-func flagError(err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		why := invalid.Unwrap()
@@ -122,8 +122,12 @@ func flagError(err error) error {
 	}
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if ours := flagsOfOthers[unknown.GetSpecifiedName()]; ours != "" {
-			return usagef("unknown flag --%s: %s", unknown.GetSpecifiedName(), ours)
+		name := unknown.GetSpecifiedName()
+		if cmd.Flags().Lookup("src-"+name) != nil {
+			return usagef("unknown flag --%s: there are two sides, --src-%s and --dest-%s", name, name, name)
+		}
+		if ours := flagsOfOthers[name]; ours != "" {
+			return usagef("unknown flag --%s: %s", name, ours)
 		}
 	}
 	return usageError{err}
@@ -141,6 +145,14 @@ var flagsOfOthers = map[string]string{
 	"http-proxy":    "--proxy URL names a proxy",
 	"tls-verify":    "--insecure accepts any certificate, --plain-http speaks HTTP",
 	"skip-verify":   "--insecure accepts any certificate, --plain-http speaks HTTP",
+
+	// Of copies.
+	"all":             "all platforms are taken; -p narrows",
+	"multi-arch":      "all platforms are taken; -p narrows",
+	"src-creds":       "a password among the arguments can be read by all users of the machine: use --src-username with --src-password-stdin",
+	"dest-creds":      "a password among the arguments can be read by all users of the machine: use --dest-username with --dest-password-stdin",
+	"src-tls-verify":  "--insecure=HOST accepts any certificate, --plain-http=HOST speaks HTTP",
+	"dest-tls-verify": "--insecure=HOST accepts any certificate, --plain-http=HOST speaks HTTP",
 }
 
 func unknownCommand(root *cobra.Command, name string) error {

@@ -465,12 +465,17 @@ func parts(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// basicauth USER:PASSWORD FILE writes what docker login does for $REGISTRY.
+// basicauth USER:PASSWORD FILE [NAME] writes what docker login does for $REGISTRY,
+// or the registry that was started by that name.
 func basicauth(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: basicauth USER:PASSWORD FILE")
+	if neg || len(args) != 2 && len(args) != 3 {
+		ts.Fatalf("usage: basicauth USER:PASSWORD FILE [REGISTRY]")
+	}
+	registry := "REGISTRY"
+	if len(args) == 3 {
+		registry = args[2]
 	}
 	config := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`,
-		ts.Getenv("REGISTRY"), base64.StdEncoding.EncodeToString([]byte(args[0])))
+		ts.Getenv(registry), base64.StdEncoding.EncodeToString([]byte(args[0])))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(config), 0o600))
 }

@@ -59,7 +59,7 @@ func newSync(s streams) *cobra.Command {
 		Short:       "Copy what a list of images names and is not there yet",
 		Long:        syncLong,
 		Example:     syncExample,
-		Annotations: map[string]string{"footer": lookFooter},
+		Annotations: map[string]string{"footer": carryFooter},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("sync takes one list, such as: %s", example(cmd))

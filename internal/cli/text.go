@@ -38,23 +38,31 @@ func columns(words ...string) string {
 // conflicts or of images that failed, stands on lines of its own.
 func text(err error) string {
 	var (
-		some      *davit.PullError
+		pulls     *davit.PullError
+		copies    *davit.CopyError
 		platforms *image.PlatformError
 		conflict  *rootfs.ConflictError
 	)
 	switch {
-	case errors.As(err, &some):
-		lines := []string{line(some.Summary())}
-		for _, f := range some.Failures {
-			lines = append(lines, "  "+strings.ReplaceAll(text(f.Err), "\n", "\n  "))
-		}
-		return strings.Join(lines, "\n")
+	case errors.As(err, &pulls):
+		return withFailures(pulls.Summary(), pulls.Failures)
+	case errors.As(err, &copies):
+		return withFailures(copies.Summary(), copies.Failures)
 	case errors.As(err, &platforms):
 		return withList(err.Error(), platforms.Error())
 	case errors.As(err, &conflict):
 		return withList(err.Error(), conflict.Error())
 	}
 	return line(err.Error())
+}
+
+// withFailures is a summary with a line for each image that failed, or more.
+func withFailures(summary string, failures []davit.Failure) string {
+	lines := []string{line(summary)}
+	for _, f := range failures {
+		lines = append(lines, "  "+strings.ReplaceAll(text(f.Err), "\n", "\n  "))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // withList is an error's text with the lines of the list at its end.

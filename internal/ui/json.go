@@ -29,7 +29,7 @@ type (
 	// a second, and none while nothing moves. The last line is a done.
 	jsonProgress struct {
 		Event   string  `json:"event"`          // progress, done
-		Bytes   int64   `json:"bytes"`          // in place
+		Bytes   int64   `json:"bytes"`          // in place; of a copy also those that were there, or mounted
 		Total   int64   `json:"total"`          // of all blobs
 		Fetched int64   `json:"fetched"`        // over the network
 		Resumed int64   `json:"resumed"`        // there from an earlier run, and right

@@ -24,6 +24,11 @@ type progress struct {
 	fetched  int64 // over the network, what was fetched twice counted twice
 	speed    rate
 
+	copies  bool  // blobs go into a registry
+	sent    int64 // bytes of those that it took
+	mounted int64 // and of those that it took from itself
+	there   int64 // and of those that it had
+
 	byDigest map[digest.Digest]*blob
 	order    []*blob // in the order they started; of the verified the last few
 	whole    int     // verified ones in order
@@ -54,6 +59,9 @@ func (p *progress) take(e image.Event, now time.Time) {
 			byDigest: map[digest.Digest]*blob{},
 		}
 	case image.EventBlobStarted:
+		if b := p.byDigest[e.Blob.Digest]; b != nil && b.verified {
+			p.forget(b) // it goes to another place as well
+		}
 		if b := p.blob(e.Blob); b != nil {
 			b.have, b.done = e.Have, e.Have
 		}
@@ -73,8 +81,37 @@ func (p *progress) take(e image.Event, now time.Time) {
 		p.verify(p.blob(e.Blob))
 	case image.EventBlobGivenUp:
 		p.giveUp(p.blob(e.Blob))
+	case image.EventBlobSent, image.EventBlobMounted, image.EventBlobThere:
+		p.settle(e)
 	case image.EventDone:
 		p.active = false
+	}
+}
+
+// settle counts a blob that is where it is copied to.
+func (p *progress) settle(e image.Event) {
+	if !p.active {
+		return
+	}
+	p.copies = true
+	switch e.Kind {
+	case image.EventBlobSent:
+		p.sent += e.Blob.Size // whose bytes were counted as they came
+		return
+	case image.EventBlobMounted:
+		p.mounted += e.Blob.Size
+	case image.EventBlobThere:
+		p.there += e.Blob.Size
+	}
+	p.done += e.Blob.Size
+}
+
+// forget takes a verified blob out of what is shown, and counted as one.
+func (p *progress) forget(b *blob) {
+	delete(p.byDigest, b.Digest)
+	if i := slices.Index(p.order, b); i >= 0 {
+		p.order = slices.Delete(p.order, i, i+1)
+		p.whole--
 	}
 }
 
@@ -182,25 +219,48 @@ func (p *progress) summary(now time.Time) string {
 	if p.total == 0 && p.done == 0 {
 		return ""
 	}
-	there := Size(p.resumed()) + " were there already"
 	took := now.Sub(p.began)
-	speed := ""
-	if s := took.Seconds(); s > 0 && p.fetched > 0 {
-		speed = ", " + Size(int64(float64(p.fetched)/s)) + "/s"
+	moved := p.fetched
+	if p.copies {
+		moved = p.sent
 	}
+	speed := ""
+	if s := took.Seconds(); s > 0 && moved > 0 {
+		speed = ", " + Size(int64(float64(moved)/s)) + "/s"
+	}
+	there := Size(p.resumed()) + " were there already"
 	var s string
 	switch {
 	case p.done < p.total:
 		s = fmt.Sprintf("stopped at %s of %s (%d%%) after %s%s", Size(p.done), Size(p.total), p.percent(), Duration(took), speed)
+	case p.copies && p.sent == 0:
+		return "nothing to send, " + p.besides()
+	case p.copies:
+		s = fmt.Sprintf("%s sent in %s%s", Size(p.sent), Duration(took), speed)
 	case p.fetched == 0:
 		return "nothing to fetch, " + there
 	default:
 		s = fmt.Sprintf("%s fetched in %s%s", Size(p.fetched), Duration(took), speed)
 	}
-	if p.resumed() > 0 {
+	switch {
+	case p.copies && p.mounted+p.there > 0:
+		s += "; " + p.besides()
+	case p.resumed() > 0:
 		s += ", " + there
 	}
 	return s
+}
+
+// besides tells what had not to be sent.
+func (p *progress) besides() string {
+	switch there := Size(p.there) + " were there already"; {
+	case p.mounted == 0:
+		return there
+	case p.there == 0:
+		return Size(p.mounted) + " mounted"
+	default:
+		return Size(p.mounted) + " mounted, " + there
+	}
 }
 
 // retryLine tells what failed and when it is tried again.

@@ -1,0 +1,93 @@
+package davit
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/davit-cli/davit/image"
+)
+
+// finish completes an image whose blobs are there.
+func (c *copying) finish(ctx context.Context, j *copyJob) {
+	if c.over(ctx) {
+		return
+	}
+	if err := c.documents(ctx, j); err != nil {
+		c.fail(j, j.failure(err))
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j.done = true
+}
+
+// documents sends an image's configs, then its manifests, then the indexes that
+// name them, and last what gets the tag.
+func (c *copying) documents(ctx context.Context, j *copyJob) error {
+	entry := j.image.Entry()
+	var configs, manifests []image.Content
+	met := map[digest.Digest]bool{entry.Digest: true}
+	for _, m := range j.image.Manifests {
+		if !met[m.Config.Digest] {
+			configs = append(configs, m.Config)
+		}
+		if !met[m.Digest] {
+			manifests = append(manifests, m.Content)
+		}
+		met[m.Config.Digest], met[m.Digest] = true, true
+	}
+	if err := each(ctx, configs, func(ctx context.Context, config image.Content) error { return c.config(ctx, j, config) }); err != nil {
+		return err
+	}
+	if err := each(ctx, manifests, func(ctx context.Context, m image.Content) error { return c.manifest(ctx, j, m, "") }); err != nil {
+		return err
+	}
+	if j.image.KeepIndexes {
+		for _, index := range slices.Backward(j.image.Indexes[1:]) {
+			if err := c.manifest(ctx, j, index, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return c.manifest(ctx, j, entry, j.to.Reference.Tag)
+}
+
+// each calls send for all documents, several at a time. The first error ends the
+// others.
+func each(ctx context.Context, documents []image.Content, send func(context.Context, image.Content) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(resolveJobs)
+	for _, d := range documents {
+		group.Go(func() error { return send(ctx, d) })
+	}
+	return group.Wait()
+}
+
+func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) error {
+	if c.has(j.target, config.Descriptor) {
+		return nil
+	}
+	how, err := c.place(ctx, j.target, config.Descriptor, j.image.Source, bytes.NewReader(config.Bytes))
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !j.target.has[idOf(config.Descriptor)] { // another image may have sent it meanwhile
+		j.count(config.Descriptor, how)
+	}
+	c.holds(j.target, config.Descriptor)
+	return nil
+}
+
+func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
+	pushed, err := j.target.PushManifest(ctx, m, tag)
+	if err == nil && !pushed.SubjectKnown {
+		c.unlisted(j, m)
+	}
+	return err
+}
