@@ -354,7 +354,7 @@ func TestCopyDryRun(t *testing.T) {
 	from, to := registrytest.Start(t, registrytest.Options{}), writable(t)
 	p := from.Push("app", "v1", registrytest.Image{Layers: []registrytest.Layer{registrytest.RandomLayer(1, 3000)}})
 	r, err := davit.Copy(t.Context(), from.Host()+"/app:v1", to.Host()+"/app", davit.CopyOptions{DryRun: true})
-	if err != nil || r.Sent != p.Layers[0].Size || to.Stats().Uploaded != 0 || tagged(to, "app", "v1") != "" {
+	if err != nil || r.Sent != p.Size() || r.Size != p.Size() || to.Stats().Uploaded != 0 || tagged(to, "app", "v1") != "" {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

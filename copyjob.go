@@ -17,6 +17,7 @@ type copyJob struct {
 	from      Location
 	to        Destination
 	platforms image.Platforms
+	referring bool // what refers to it goes along
 
 	image  image.Image // once it is resolved
 	target *copyTarget // where it goes into a registry
@@ -33,11 +34,15 @@ type copyJob struct {
 	same, done    bool
 	err           error
 	digest        digest.Digest // where same
+	stored        bool          // an archive on the disk has an image of its name
 }
 
 // newCopyJob reads what is to be copied where.
 func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
-	j := &copyJob{platforms: image.Platforms{All: true}}
+	j := &copyJob{platforms: image.Platforms{All: true}, referring: opts.Referrers || item.Referrers}
+	if j.referring && opts.Layers != "" {
+		return nil, errReferring
+	}
 	var err error
 	if j.from, err = ParseLocation(item.Source); err != nil {
 		return nil, err
@@ -69,7 +74,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	whole := j.platforms.All && !j.platforms.Present
-	if c.opts.SkipSame && whole && !c.opts.Referrers {
+	if c.opts.SkipSame && whole && !j.referring {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -89,7 +94,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && (!whole || c.opts.Referrers) && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && (!whole || j.referring) && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
 	return c.refer(ctx, l, j, root)

@@ -12,10 +12,13 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
+// errReferring is of options that contradict each other.
+var errReferring = errors.New("re-encoded layers make another image, to which no referrer refers")
+
 // refer finds what goes along with an image that goes into a registry, and makes
 // a job of each. root is what the image was before it was trimmed.
 func (c *copying) refer(ctx context.Context, l *look, j *copyJob, root digest.Digest) error {
-	if !c.opts.Referrers {
+	if !j.referring {
 		return nil
 	}
 	found, err := l.attached(ctx, j.image, root)
@@ -241,7 +244,7 @@ func (c *copying) haveReferrers(ctx context.Context, j *copyJob, there []image.S
 // the blobs of all.
 func (c *copying) planReferrers(ctx context.Context, j *copyJob) ([]image.Descriptor, error) {
 	blobs := j.image.Blobs()
-	if !c.opts.Referrers {
+	if !j.referring {
 		return blobs, nil
 	}
 	found, err := c.attached(ctx, j)

@@ -26,9 +26,6 @@ func attachedTo(img image.Image) calledAs { return calledAs{img.Label, img.Name.
 // refer finds what goes along with an image. root is what the image was before it
 // was trimmed.
 func (p *pull) refer(ctx context.Context, l *look, img image.Image, root digest.Digest) error {
-	if !p.opts.Referrers {
-		return nil
-	}
 	found, err := l.attached(ctx, img, root)
 	if err != nil {
 		return err

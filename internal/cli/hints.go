@@ -52,6 +52,10 @@ func explain(ctx context.Context, err error, c circumstances) error {
 }
 
 func hint(err error, c circumstances) string {
+	var copies *davit.CopyError
+	if errors.As(err, &copies) && len(copies.Failures) == 1 {
+		err, c.fetching = copies.Failures[0].Err, false // what was fetched is perhaps of others
+	}
 	for _, known := range []func(error, circumstances) string{
 		hintSeveral, hintDelta, hintPush, hintFormat, hintStore, hintContent, hintAccess, hintConnection, hintDisk, hintAgain,
 	} {

@@ -33,6 +33,8 @@ import (
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
 //	waitfile FILE [TEXT]        wait until a file is there, with a text in it
+//	uploads, figures, modified …          what a sync sent (script_sync_test.go)
+//	total FILE                  print the sum of the numbers that lines end with
 //	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
 //
 // Variables: $REGISTRY is the host of the registry that was started last, $ARCH
@@ -69,6 +71,10 @@ func TestScripts(t *testing.T) {
 			"waitfile":     waitfile,
 			"basicauth":    basicauth,
 			"serving":      serving,
+			"total":        total,
+			"uploads":      uploads,
+			"figures":      figures,
+			"modified":     modified,
 		},
 	})
 }
