@@ -33,11 +33,19 @@ type CopyOptions struct {
 	// change with that. What goes into registries is written as a layout first,
 	// in the system's directory for temporary files.
 	Layers Compression
+	// Referrers takes along what refers to the images and their manifests:
+	// signatures, SBOMs, attestations, and what refers to those. They are what
+	// the source's referrers API or its referrers tag lists, and cosign's tags.
+	// What the source lists and has not got, or what davit does not read, is
+	// left out with a warning; and what refers to an index that is trimmed,
+	// with a note.
+	Referrers bool
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
 	// manifests and configs of the source. An archive in which something is to
-	// be different is written anew as a whole.
+	// be different is written anew as a whole. With Referrers these are looked for
+	// all the same, and what is not there yet is copied.
 	SkipSame bool
 	// DryRun finds out what would be sent, and sends nothing. The results tell it.
 	DryRun bool
@@ -51,6 +59,8 @@ type CopyOptions struct {
 	// Events receives progress, warnings and steps. May be nil. It is also used
 	// for the others where they have none.
 	Events image.EventFunc
+
+	sources *sources // that are open already; nil: the copy opens its own
 }
 
 // CopyItem is one image that is copied.
@@ -59,6 +69,9 @@ type CopyItem struct {
 	Source, Destination string
 	// Platforms, if there are any, are taken in place of the options'.
 	Platforms []string
+	// Referrers takes along what refers to this image, as the options' does for
+	// all.
+	Referrers bool
 }
 
 // CopyResult is what was copied of one image. Its JSON is the command line's
@@ -81,6 +94,9 @@ type CopyResult struct {
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`
+	// Referrers is how many went along, or were there. Their bytes are counted
+	// above.
+	Referrers int `json:"referrers,omitempty"`
 	// Seconds is how long the copy took, of all images.
 	Seconds float64 `json:"seconds"`
 }
@@ -112,6 +128,11 @@ func Copy(ctx context.Context, source, destination string, opts CopyOptions) (Co
 // what was begun is left as it was. Errors wrap image.ErrNotFound,
 // image.ErrUnauthorized or image.ErrVerification where one of them is the cause.
 func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyResult, error) {
+	return copyAll(ctx, items, opts, nil)
+}
+
+// copyAll is CopyAll after some failures, each of which counts as an image.
+func copyAll(ctx context.Context, items []CopyItem, opts CopyOptions, failures []Failure) ([]CopyResult, error) {
 	begun := time.Now()
 	c, err := newCopying(items, opts.withDefaults())
 	if err != nil {
@@ -126,7 +147,7 @@ func CopyAll(ctx context.Context, items []CopyItem, opts CopyOptions) ([]CopyRes
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return c.outcome(time.Since(begun))
+	return c.outcome(failures, time.Since(begun))
 }
 
 func (o CopyOptions) withDefaults() CopyOptions {
@@ -181,10 +202,10 @@ func (e *CopyError) Unwrap() []error {
 	return errs
 }
 
-// outcome is what has become of the images.
-func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
+// outcome is what has become of the images, after some failures.
+func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Asked: len(c.jobs), KeepGoing: c.opts.KeepGoing}
+	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs), KeepGoing: c.opts.KeepGoing}
 	for _, j := range c.jobs {
 		if j.err != nil {
 			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})
@@ -200,7 +221,7 @@ func (c *copying) outcome(took time.Duration) ([]CopyResult, error) {
 	switch {
 	case len(failed.Failures) == 0:
 		return results, nil
-	case len(c.jobs) == 1:
+	case failed.Asked == 1:
 		return nil, failed.Failures[0].Err
 	}
 	return results, failed

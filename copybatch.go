@@ -34,6 +34,7 @@ type delivery struct {
 	jobs    []*copyJob // that want it
 	numbers []int      // of the jobs in the batch
 	tries   int
+	there   bool // and accounted for
 }
 
 // newCopyBatch finds out which blobs the jobs that are resolved still want.
@@ -73,7 +74,7 @@ func (b *copyBatch) run(ctx context.Context) {
 	b.progress = newCopyProgress(b.opts.Transfer.Events, b.deliveries)
 	defer b.progress.end()
 	for _, j := range b.jobs {
-		if j.err == nil && !j.done && j.missing == 0 {
+		if j.err == nil && !j.done && j.missing == 0 && j.parent == nil {
 			b.finishBeside(ctx, j)
 		}
 	}
@@ -88,6 +89,8 @@ func (b *copyBatch) run(ctx context.Context) {
 	b.ended = true
 	b.mu.Unlock()
 	b.finishing.Wait()
+	b.finishReferrers(ctx)
+	b.listReferrers(ctx)
 }
 
 // next is what goes in the next pass: each blob once.
@@ -95,7 +98,7 @@ func (b *copyBatch) next() []*delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.deliveries = slices.DeleteFunc(b.deliveries, func(d *delivery) bool {
-		return d.target.has[idOf(d.blob)] || d.payer() == nil
+		return d.there || d.payer() == nil
 	})
 	var pass []*delivery
 	met := map[digest.Digest]bool{}
@@ -163,7 +166,7 @@ func (b *copyBatch) deliver(ctx context.Context, pass []*delivery) {
 		}
 	}
 	for i, d := range pass {
-		if b.has(d.target, d.blob) {
+		if b.isThere(d) {
 			continue
 		}
 		b.progress.lose(d.blob)
@@ -221,17 +224,26 @@ func (b *copyBatch) arrived(ctx context.Context, d *delivery, how image.EventKin
 	}
 }
 
+// isThere says whether a blob has arrived for those that want it: that a repository
+// has it as another image's config is not enough.
+func (b *copyBatch) isThere(d *delivery) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return d.there
+}
+
 // account notes for whom a blob is there, and returns the images that lack
 // nothing more.
 func (b *copyBatch) account(d *delivery, how image.EventKind) (whole []*copyJob) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	d.there = true
 	b.holds(d.target, d.blob)
 	if payer := d.payer(); payer != nil {
 		payer.count(d.blob, how)
 	}
 	for _, j := range d.jobs {
-		if j.missing--; j.missing == 0 && j.err == nil {
+		if j.missing--; j.missing == 0 && j.err == nil && j.parent == nil {
 			whole = append(whole, j)
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
@@ -20,7 +22,7 @@ func (c *copying) toDisk(ctx context.Context) {
 		if j.to.Path == "" {
 			continue
 		}
-		at := Destination{Path: j.to.Path, Format: j.to.Format}
+		at := Destination{Path: filepath.Clean(j.to.Path), Format: j.to.Format}
 		if len(jobs[at]) == 0 {
 			paths = append(paths, at)
 		}
@@ -28,22 +30,25 @@ func (c *copying) toDisk(ctx context.Context) {
 	}
 	for _, at := range paths {
 		todo := jobs[at]
+		at.Path = todo[0].to.Path // as it is written
 		if c.opts.SkipSame {
 			todo = c.skipStored(ctx, at, todo)
 		}
 		switch {
 		case c.over(ctx):
 			return
+		case len(todo) == 0:
 		case c.opts.DryRun:
 			c.planDisk(ctx, at, todo)
-		case len(todo) > 0:
+		default:
 			c.write(ctx, at, todo)
 		}
 	}
 }
 
-// skipStored leaves out the images that are there already: of an archive all or
-// none of them.
+// skipStored notes which images are there already, and returns what is to be
+// written: the others; of an archive, which is written as a whole, all that can
+// be had, or none where one cannot that is in it.
 func (c *copying) skipStored(ctx context.Context, at Destination, jobs []*copyJob) []*copyJob {
 	there, err := openStore(ctx, at.Path, c.opts.Events)
 	if err != nil {
@@ -64,17 +69,28 @@ func (c *copying) skipStored(ctx context.Context, at Destination, jobs []*copyJo
 		})
 	}
 	_ = group.Wait() // each has its own error
-	left := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.done || j.err != nil })
-	switch {
-	case at.Format != Archive || len(left) == 0:
+	had := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.err != nil })
+	left := slices.DeleteFunc(slices.Clone(had), func(j *copyJob) bool { return j.done })
+	if at.Format != Archive || len(left) == 0 {
 		return left
-	case slices.ContainsFunc(jobs, func(j *copyJob) bool { return j.err != nil }):
-		return nil // what is in the archive is not lost because it cannot be had now
 	}
 	for _, j := range jobs {
-		j.same, j.done = false, false
+		if j.err != nil && j.stored {
+			c.keep(at, j, had)
+			return nil
+		}
 	}
-	return jobs
+	return had
+}
+
+// keep notes that images are not written, since the archive would lose one that
+// it holds.
+func (c *copying) keep(at Destination, lost *copyJob, jobs []*copyJob) {
+	for _, j := range jobs {
+		if !j.done {
+			c.fail(j, fmt.Errorf("%s is not written: %s is left as it is, since %s is in it and cannot be had now", j.from, at.Path, lost.from))
+		}
+	}
 }
 
 // compare finds out whether an image is among those of a store.
@@ -83,6 +99,7 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 	if err != nil {
 		return err
 	}
+	j.stored = j.isStored(l.find.Reference(), there)
 	var name ref.Reference
 	if j.platforms.All && !j.platforms.Present {
 		root, err := l.find.DescribeRoot(ctx)
@@ -91,21 +108,30 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 		}
 		name, j.digest = l.find.Reference(), root.Digest
 		j.image.Label = name.String()
-		if name.Tag != "" {
-			name = name.WithDigest("")
-		}
 	} else {
 		if err := c.find(ctx, j); err != nil {
 			return err
 		}
 		name, j.digest = j.image.Name, j.image.Entry().Digest
 	}
-	if name, err = j.asked().called(name); err != nil {
-		return fmt.Errorf("%s: %w", j.from, err)
+	j.same = j.isStored(name, there, j.digest)
+	if j.same && j.referring {
+		j.same, err = c.haveReferrers(ctx, j, there)
 	}
-	j.same = slices.ContainsFunc(there, func(s image.Stored) bool { return s.Name == name.String() && s.Digest == j.digest })
 	j.done = j.same
-	return nil
+	return err
+}
+
+// isStored says whether a store has an image by the name that the job's gets
+// there, if digests are given with one of them.
+func (j *copyJob) isStored(name ref.Reference, there []image.Stored, digests ...digest.Digest) bool {
+	if name.Tag != "" {
+		name = name.WithDigest("")
+	}
+	called, err := j.asked().called(name)
+	return err == nil && slices.ContainsFunc(there, func(s image.Stored) bool {
+		return s.Name == called.String() && (len(digests) == 0 || slices.Contains(digests, s.Digest))
+	})
 }
 
 // look opens where an image is.
@@ -128,32 +154,49 @@ func (c *copying) find(ctx context.Context, j *copyJob) error {
 
 // asked is what a pull is asked for.
 func (j *copyJob) asked() asked {
-	a := asked{Location: j.from, platforms: j.platforms, tag: j.to.Tag}
+	a := asked{Location: j.from, platforms: j.platforms, tag: j.to.Tag, referrers: j.referring}
 	if j.to.Name != "" {
 		a.name, _ = ref.ParseName(j.to.Name) // ParseDestination has read it
 	}
 	return a
 }
 
-// write writes images as one archive, or into one directory.
+// write writes images as one archive, or into one directory. With KeepGoing an
+// archive that is there is written without those that cannot be had, unless it
+// would lose one of them.
 func (c *copying) write(ctx context.Context, at Destination, jobs []*copyJob) {
+	renewed := at.Format == Archive && exists(at.Path)
+	c.writeOnce(ctx, at, jobs, c.opts.KeepGoing && !renewed)
+	if !renewed || !c.opts.KeepGoing || ctx.Err() != nil {
+		return
+	}
+	left := slices.DeleteFunc(slices.Clone(jobs), func(j *copyJob) bool { return j.err != nil })
+	lost := slices.IndexFunc(jobs, func(j *copyJob) bool { return j.err != nil && j.stored })
+	switch {
+	case len(left) == len(jobs):
+	case lost >= 0:
+		c.keep(at, jobs[lost], left)
+	case slices.ContainsFunc(left, func(j *copyJob) bool { return !j.done }):
+		c.write(ctx, at, left)
+	}
+}
+
+// writeOnce writes images as PullAll does.
+func (c *copying) writeOnce(ctx context.Context, at Destination, jobs []*copyJob, keepGoing bool) {
 	var all []asked
 	for _, j := range jobs {
 		all = append(all, j.asked())
 	}
 	results := c.pull(ctx, jobs, all, PullOptions{
-		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers,
-		KeepGoing: c.opts.KeepGoing && !(at.Format == Archive && exists(at.Path)), // nothing is lost that is there
+		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, KeepGoing: keepGoing,
 	})
 	first := true
 	for _, j := range jobs {
-		r, ok := results[j]
-		if !ok {
-			continue
-		}
-		j.disk, j.done = &r, true
-		if first {
-			j.sent, first = r.Fetched, false
+		if r, ok := results[j]; ok {
+			j.disk, j.done, j.same = &r, true, false
+			if first {
+				j.sent, first = r.Fetched, false
+			}
 		}
 	}
 }

@@ -67,22 +67,42 @@ func each(ctx context.Context, documents []image.Content, send func(context.Cont
 	return group.Wait()
 }
 
+// config brings a config to where it is wanted. What of it others send to the
+// same registry meanwhile is waited for, so that it is mounted or there then.
 func (c *copying) config(ctx context.Context, j *copyJob, config image.Content) error {
-	if c.has(j.target, config.Descriptor) {
-		return nil
+	for own := false; !own && !c.has(j.target, config.Descriptor); {
+		_, err := c.configs.Do(ctx, j.target.registry+" "+config.Digest.String(), func(ctx context.Context) (struct{}, error) {
+			own = true
+			return struct{}{}, c.placeConfig(ctx, j, config)
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if own && err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (c *copying) placeConfig(ctx context.Context, j *copyJob, config image.Content) error {
 	how, err := c.place(ctx, j.target, config.Descriptor, j.image.Source, bytes.NewReader(config.Bytes))
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !j.target.has[idOf(config.Descriptor)] { // another image may have sent it meanwhile
+		j.count(config.Descriptor, how)
+	}
 	c.holds(j.target, config.Descriptor)
-	j.count(config.Descriptor, how)
 	return nil
 }
 
 func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
-	_, err := j.target.PushManifest(ctx, m, tag)
+	pushed, err := j.target.PushManifest(ctx, m, tag)
+	if err == nil && !pushed.SubjectKnown {
+		c.unlisted(j, m)
+	}
 	return err
 }

@@ -2,7 +2,6 @@ package davit
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -11,12 +10,14 @@ import (
 	"github.com/davit-cli/davit/image"
 )
 
-// plan finds out what a batch would send, and sends nothing.
+// plan finds out what run would send and mount if nothing fails, and sends
+// nothing. What it would bring counts as there for the batches behind it.
 func (b *copyBatch) plan(ctx context.Context) {
-	lacking := make([]bool, len(b.deliveries))
+	blobs := append(b.deliveries, b.configs()...)
+	lacking := make([]bool, len(blobs))
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
-	for i, d := range b.deliveries {
+	for i, d := range blobs {
 		group.Go(func() error {
 			if b.over(ctx) {
 				return nil
@@ -29,16 +30,9 @@ func (b *copyBatch) plan(ctx context.Context) {
 		})
 	}
 	_ = group.Wait() // each has its own error
-	sent := map[holding]bool{}
-	for i, d := range b.deliveries {
-		at := holding{d.target.registry, idOf(d.blob)}
-		switch j := d.jobs[0]; {
-		case !lacking[i]:
-		case sent[at] || j.from.Path == "" && strings.EqualFold(j.from.Reference.Host(), d.target.registry):
-			j.mounted += d.blob.Size
-		default:
-			sent[at] = true
-			j.sent += d.blob.Size
+	for i, d := range blobs {
+		if d.payer() != nil {
+			b.account(d, b.wouldBring(d, lacking[i]))
 		}
 	}
 	for _, j := range b.jobs {
@@ -46,30 +40,84 @@ func (b *copyBatch) plan(ctx context.Context) {
 	}
 }
 
+// configs are those of the images, each once for each repository that is not
+// known to have it.
+func (b *copyBatch) configs() []*delivery {
+	var configs []*delivery
+	type place struct {
+		target *copyTarget
+		blob   blobID
+	}
+	known := map[place]*delivery{}
+	for _, j := range b.jobs {
+		if j.err != nil || j.done {
+			continue
+		}
+		for _, m := range j.image.Manifests {
+			at := place{j.target, idOf(m.Config.Descriptor)}
+			switch d := known[at]; {
+			case b.has(j.target, m.Config.Descriptor):
+			case d != nil:
+				d.jobs = append(d.jobs, j)
+			default:
+				known[at] = &delivery{blob: m.Config.Descriptor, target: j.target, jobs: []*copyJob{j}}
+				configs = append(configs, known[at])
+			}
+		}
+	}
+	return configs
+}
+
+// wouldBring tells how place would make a repository have a blob.
+func (b *copyBatch) wouldBring(d *delivery, lacking bool) image.EventKind {
+	from := d.payer().from
+	switch {
+	case !lacking:
+		return image.EventBlobThere
+	case b.holders[holding{d.target.registry, idOf(d.blob)}] != nil,
+		from.Path == "" && strings.EqualFold(from.Reference.Host(), d.target.registry):
+		return image.EventBlobMounted
+	}
+	return image.EventBlobSent
+}
+
 // planDisk finds out what images would bring onto the disk that is not there.
 func (c *copying) planDisk(ctx context.Context, at Destination, jobs []*copyJob) {
+	var group errgroup.Group
+	group.SetLimit(resolveJobs)
+	for _, j := range jobs {
+		group.Go(func() error {
+			if j.image.Source != nil || c.over(ctx) {
+				return nil
+			}
+			if err := c.find(ctx, j); err != nil {
+				c.fail(j, err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each has its own error
 	there, err := openStore(ctx, at.Path, c.opts.Events)
 	if err == nil {
 		defer func() { _ = there.Close() }()
 	}
 	counted := map[digest.Digest]bool{}
 	for _, j := range jobs {
-		if j.done || c.over(ctx) {
+		if j.err != nil || c.over(ctx) {
 			continue
 		}
-		if j.image.Source == nil {
-			if err := c.find(ctx, j); err != nil {
-				c.fail(j, err)
-				continue
-			}
+		blobs, err := c.planReferrers(ctx, j)
+		if err != nil {
+			c.fail(j, err)
+			continue
 		}
-		for _, d := range j.image.Blobs() {
+		for _, d := range blobs {
 			if !counted[d.Digest] && (at.Format != OCI || !holds(ctx, there, d.Digest)) {
 				j.sent += d.Size
 			}
 			counted[d.Digest] = true
 		}
-		j.done = true
+		j.done, j.same = true, false
 	}
 }
 
@@ -80,5 +128,5 @@ func holds(ctx context.Context, store image.Store, d digest.Digest) bool {
 		return false
 	}
 	_, err := sizer.BlobSize(ctx, d)
-	return !errors.Is(err, image.ErrNotFound) && err == nil
+	return err == nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/davit-cli/davit/internal/flight"
 	"github.com/davit-cli/davit/registry"
 )
 
@@ -22,6 +23,7 @@ type copying struct {
 
 	mu      sync.Mutex              // guards what the jobs and targets have come to
 	holders map[holding]*copyTarget // one that has a blob, for each registry
+	configs flight.Group[struct{}]  // that are being sent, by registry and digest
 	failed  atomic.Bool             // that one of the jobs is
 }
 
@@ -35,7 +37,9 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 		}
 		c.jobs = append(c.jobs, j)
 	}
-	c.sources = newSources(opts.Source, opts.Events)
+	if c.sources = opts.sources; c.sources == nil {
+		c.sources = newSources(opts.Source, opts.Events)
+	}
 	c.sources.bases = opts.Bases
 	c.session = registry.NewSession(opts.Destination)
 	return c, nil
@@ -43,7 +47,9 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 
 // close closes what the images are in, and gives up idle connections.
 func (c *copying) close() {
-	c.sources.close()
+	if c.opts.sources == nil {
+		c.sources.close()
+	}
 	_ = c.session.Close()
 	if c.recoded != "" {
 		_ = os.RemoveAll(c.recoded)
@@ -88,14 +94,20 @@ func (c *copying) send(ctx context.Context, jobs []*copyJob) {
 	switch {
 	case c.over(ctx):
 	case c.opts.DryRun:
-		newCopyBatch(c, jobs).plan(ctx)
+		newCopyBatch(c, withReferrers(jobs)).plan(ctx)
 	default:
-		newCopyBatch(c, jobs).run(ctx)
+		newCopyBatch(c, withReferrers(jobs)).run(ctx)
 	}
 }
 
 // fail notes why an image cannot be copied. The caller holds no lock.
 func (c *copying) fail(j *copyJob, err error) {
+	if j.parent != nil {
+		if !c.failReferrer(j, err) {
+			return
+		}
+		j = j.parent
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if j.err == nil {

@@ -17,22 +17,32 @@ type copyJob struct {
 	from      Location
 	to        Destination
 	platforms image.Platforms
+	referring bool // what refers to it goes along
 
 	image  image.Image // once it is resolved
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
 	label  string      // what messages call it, where that is not the image's own
 
+	parent    *copyJob               // of what goes along with an image: the image's
+	after     *copyJob               // likewise: what brings what it refers to
+	referrers []*copyJob             // what goes along
+	unlisted  map[digest.Digest]bool // manifests that the target does not list itself
+
 	missing       int // blobs that the target does not have yet
 	sent, mounted int64
 	same, done    bool
 	err           error
 	digest        digest.Digest // where same
+	stored        bool          // an archive on the disk has an image of its name
 }
 
 // newCopyJob reads what is to be copied where.
 func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
-	j := &copyJob{platforms: image.Platforms{All: true}}
+	j := &copyJob{platforms: image.Platforms{All: true}, referring: opts.Referrers || item.Referrers}
+	if j.referring && opts.Layers != "" {
+		return nil, errReferring
+	}
 	var err error
 	if j.from, err = ParseLocation(item.Source); err != nil {
 		return nil, err
@@ -64,7 +74,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	whole := j.platforms.All && !j.platforms.Present
-	if c.opts.SkipSame && whole {
+	if c.opts.SkipSame && whole && !j.referring {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -74,6 +84,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	}
 	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
 	j.image.Label = cmp.Or(j.label, j.image.Label)
+	root := j.image.Root().Digest
 	if err := c.trim(j); err != nil {
 		return err
 	}
@@ -83,10 +94,10 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && !whole && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && (!whole || j.referring) && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
-	return nil
+	return c.refer(ctx, l, j, root)
 }
 
 // tag is the tag that an image has where it is; empty where it has none.
@@ -188,18 +199,9 @@ func (j *copyJob) result() CopyResult {
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
 		r.Size = j.disk.Size
 	case !j.same:
-		r.Digest = j.image.Entry().Digest
-		for _, d := range j.image.Blobs() {
-			r.Size += d.Size
-		}
-		seen := map[digest.Digest]bool{}
-		for _, m := range j.image.Manifests {
-			if !seen[m.Config.Digest] {
-				seen[m.Config.Digest] = true
-				r.Size += m.Config.Size
-			}
-		}
+		r.Digest, r.Size = j.image.Entry().Digest, contentSize([]image.Image{j.image})
 	}
+	r.addReferrers(j)
 	return r
 }
 

@@ -5,12 +5,7 @@ package davit
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-
-	"github.com/davit-cli/davit/image"
-	"github.com/davit-cli/davit/registry"
-	"github.com/davit-cli/davit/transfer"
 )
 
 // Format is what images are written as.
@@ -44,71 +39,6 @@ const (
 	Zstd Compression = "zstd"
 )
 
-// PullOptions tell Pull what to take and where to put it. The zero value
-// works: this machine's architecture on linux, as an archive, into the default
-// file.
-type PullOptions struct {
-	// Platforms are os/arch[/variant], arch alone, or windows(version)/arch;
-	// or "all" alone. None: linux on this machine's architecture. With several
-	// the index is kept, and the first is the one for loaders that know only
-	// one; of all, linux/amd64 is.
-	Platforms []string
-	// TrimIndex drops from the index that is kept what was not taken. Its
-	// digest is another one then.
-	TrimIndex bool
-	// Format is what to write. "": Archive.
-	Format Format
-	// Output is the path to write; missing parent directories are made.
-	// Empty, for one image: a name made of repository and tag, in the current
-	// directory.
-	Output string
-	// Stream receives the output in place of a file, in order, without
-	// resume. Archive and Rootfs have it.
-	Stream io.Writer
-	// Tag is another name for the image where it goes. Archive and OCI have it.
-	Tag string
-	// Layers, Gzip or None, re-encodes the layers of an Archive or OCI. The
-	// manifest's digest is another one then, the image ID stays.
-	Layers Compression
-	// ManifestOnly leaves the layers out of Components.
-	ManifestOnly bool
-	// Compress is how a Rootfs is compressed. "": as its name ends.
-	Compress Compression
-	// Level is how hard Compress and Layers try: gzip's 1 to 9, zstd's 1 to
-	// 19. 0: the fastest.
-	Level int
-	// SaveConfig is a file for the config of the image that is written as
-	// Rootfs or Files, not in the output; missing parent directories are made.
-	SaveConfig string
-	// NoForeign leaves out the layers that have URLs where they stand, so that
-	// their registry need not hold them, with a warning that says how many they
-	// are. Manifests name them still, byte for byte. A Rootfs or Files is what
-	// the other layers make.
-	NoForeign bool
-	// Since names bases: what the other side has already. Layers that one has
-	// are left out of an Archive or OCI layout, which is a delta then, and says
-	// in index.json which base has them; configs and manifests are always there.
-	// Apply makes it whole. A base is a Location, on disk where that may be meant:
-	// an archive, a layout or a directory of components, all of whose blobs count;
-	// or an image in a registry, whose manifests' blobs do, of all platforms. Or it
-	// is a text file that lists digests of blobs, one a line: alone, behind NAME@,
-	// or as sha256sum writes them, with comments that begin with #. Of a base that
-	// is a delta, the blobs that it has left out count too. What a base has is
-	// found by name and size; its bytes are not hashed.
-	Since []string
-	// KeepGoing writes what of several images can be had.
-	KeepGoing bool
-	// Restart discards what an earlier, unfinished pull has left.
-	Restart bool
-	// Registry tells how the registries are reached.
-	Registry registry.Options
-	// Transfer tunes the engine.
-	Transfer transfer.Options
-	// Events receives progress, warnings and steps. May be nil. It is also
-	// used for Registry and Transfer where they have none.
-	Events image.EventFunc
-}
-
 // PullResult is what a pull has written of one image. Its JSON is the command
 // line's --json.
 type PullResult struct {
@@ -131,8 +61,11 @@ type PullResult struct {
 	Manifests []ManifestResult `json:"manifests,omitempty"`
 	// Format is what was written.
 	Format Format `json:"format"`
-	// Path is where, empty for a stream.
+	// Path is where, empty for a stream. There is no such file where there are
+	// parts, and davit reads them by that name.
 	Path string `json:"path"`
+	// Parts are the paths of an archive's parts, in order, where it is split.
+	Parts []string `json:"parts,omitempty"`
 	// Layer is the digest of the layer whose bytes the output is, where a
 	// Rootfs is just that.
 	Layer string `json:"layer,omitempty"`
@@ -141,6 +74,8 @@ type PullResult struct {
 	Size int64 `json:"size"`
 	// Fetched is the bytes of blobs that came over the network, of all images.
 	Fetched int64 `json:"fetched"`
+	// Referrers is how many of them went along.
+	Referrers int `json:"referrers,omitempty"`
 	// LeftOut is the bytes of the image's layers that were left out since a base
 	// has them (PullOptions.Since).
 	LeftOut int64 `json:"left_out,omitempty"`

@@ -29,11 +29,15 @@ func (d Destination) String() string {
 		return d.Reference.String()
 	}
 	s := d.Path
-	switch d.Format {
-	case OCI:
+	switch {
+	case d.Format == OCI:
 		s = "oci:" + s
-	case Components:
+	case d.Format == Components:
 		s = componentsPrefix + s
+	case d.Tag != "":
+		s = "oci-archive:" + s
+	case !IsArchiveName(s):
+		s = "docker-archive:" + s
 	}
 	if name := cmp.Or(d.Name, d.Tag); name != "" {
 		s += ":" + name
@@ -60,13 +64,13 @@ const componentsPrefix = "components:"
 func ParseDestination(s string) (Destination, error) {
 	s = strings.TrimSpace(s)
 	prefix, rest, ok := cutTransport(s, append([]string{componentsPrefix}, transports...))
-	switch at := splitPath(s); {
+	switch at := splitOutput(s); {
 	case ok:
 		format := map[string]Format{"oci:": OCI, componentsPrefix: Components}[prefix]
 		if format == "" {
 			format = Archive
 		}
-		return onto(splitPath(rest), format, prefix == "oci:" || prefix == "oci-archive:")
+		return onto(splitOutput(rest), format, prefix == "oci:" || prefix == "oci-archive:")
 	case strings.Contains(s, "://"), s == "":
 	case IsArchiveName(at.Path):
 		return onto(at, Archive, false)
@@ -79,6 +83,29 @@ func ParseDestination(s string) (Destination, error) {
 	}
 	r, err := ref.Parse(s)
 	return Destination{Reference: r}, err
+}
+
+// splitOutput parts a path that need not be there yet from a name behind it: at
+// the end of what is there or is called like an archive, else at the first colon.
+func splitOutput(s string) Location {
+	volume := len(filepath.VolumeName(s))
+	if at := splitPath(s); exists(at.Path) {
+		return at
+	}
+	first := -1
+	for i := volume; i < len(s); i++ {
+		switch {
+		case s[i] != ':':
+		case IsArchiveName(s[:i]):
+			return Location{Path: s[:i], Image: s[i+1:]}
+		case first < 0:
+			first = i
+		}
+	}
+	if first < 0 || IsArchiveName(s) {
+		return Location{Path: s}
+	}
+	return Location{Path: s[:first], Image: s[first+1:]}
 }
 
 // formatAt is what a path is written as that does not say it itself.

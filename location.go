@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/davit-cli/davit/internal/split"
 	"github.com/davit-cli/davit/ref"
 )
 
@@ -48,6 +49,7 @@ func (l Location) String() string {
 //	docker://alpine                         the same, whatever is on the disk
 //	./x.tar, /srv/layout, ../x              a path, where it is written as one
 //	x.tar, layout                           a path, where an image is there
+//	x.tar.001, x.tar                        a path, where an archive is there in parts
 //	./x.tar:app:1, layout@sha256:…          one of several images there
 //	oci:DIR, oci-archive:FILE,              a path, as skopeo writes it, also
 //	docker-archive:FILE                     with :NAME behind it
@@ -161,11 +163,11 @@ func isPath(s string) bool {
 // in the last name. Where that is in no directory that is there, its slash may
 // be one of an image's name, as in x.tar:team/app:1.
 func splitPath(s string) Location {
-	if exists(s) {
+	if exists(s) || split.Stands(s) {
 		return Location{Path: s}
 	}
 	for i := len(s) - 1; i > 0; i-- {
-		if (s[i] == ':' || s[i] == '@') && exists(s[:i]) {
+		if (s[i] == ':' || s[i] == '@') && (exists(s[:i]) || split.Stands(s[:i])) {
 			return Location{Path: s[:i], Image: s[i+1:]}
 		}
 	}
@@ -200,15 +202,26 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// isArchive says whether a file is there that is called like an archive.
+// isArchive says whether a file is there that is called like an archive, or one
+// of its parts.
 func isArchive(path string) bool {
+	whole := path
+	if of, _, ok := split.Number(path); ok {
+		whole = of
+	}
+	if !IsArchiveName(whole) {
+		return false
+	}
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && IsArchiveName(path)
+	return err == nil && info.Mode().IsRegular() || err != nil && split.Begun(path)
 }
 
-// IsArchiveName says whether a file is called like an archive: ParseLocation
-// takes one that is there for a path.
+// IsArchiveName says whether a file is called like an archive, or like the first
+// part of one: ParseLocation takes one that is there for a path.
 func IsArchiveName(path string) bool {
+	if whole, n, ok := split.Number(path); ok && n == 1 {
+		path = whole
+	}
 	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool {
 		return strings.HasSuffix(strings.ToLower(path), end)
 	})

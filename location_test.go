@@ -19,6 +19,7 @@ func TestParseLocation(t *testing.T) {
 	t.Chdir(dir)
 	files := []string{
 		"x.tar", "x.tar.gz", "x.tgz", "x.tar.zst", "BIG.TAR", "notes", "dir/x.tar",
+		"split.tar.001", "split.tar.002", "both.tar", "both.tar.001", "split.tgz.001", "late.tar.002",
 		"layout/oci-layout", "parts/image_manifest.json", "platforms/manifest_list.json", "plain/file", "plain.tar/file",
 	}
 	if runtime.GOOS != "windows" {
@@ -94,6 +95,21 @@ func TestParseLocation(t *testing.T) {
 		"layout@" + sha:       guessed("layout", sha),
 		"parts":               guessed("parts", ""),
 		"platforms":           guessed("platforms", ""),
+
+		// In parts.
+		"split.tar.001":            path("split.tar.001", ""),
+		"split.tar.001:v1":         path("split.tar.001", "v1"),
+		"split.tar.002":            path("split.tar.002", ""),
+		"split.tar":                path("split.tar", ""),
+		"split.tar:app:1":          path("split.tar", "app:1"),
+		"split.tar@" + sha:         path("split.tar", sha),
+		"split.tgz":                path("split.tgz", ""),
+		"./split.tar:v1":           path("./split.tar", "v1"),
+		"oci-archive:split.tar:v1": path("./split.tar", "v1"),
+		"both.tar:v1":              path("both.tar", "v1"),
+		"both.tar.001:v1":          path("both.tar.001", "v1"),
+		"late.tar":                 path("late.tar", ""),
+		"late.tar.002":             path("late.tar.002", ""),
 
 		// As skopeo writes it.
 		"oci:layout":                             path("./layout", ""),

@@ -94,7 +94,7 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 	}
 	failures = append(failures, lost...)
 	var results []PullResult
-	for _, img := range written.images {
+	for _, img := range withoutReferrers(written.images) {
 		r := p.result(img, written)
 		r.Seconds = time.Since(begun).Seconds()
 		results = append(results, r)
@@ -114,6 +114,8 @@ type asked struct {
 	// there. Empty: it is called as what it is asked by.
 	name ref.Reference
 	tag  string
+	// referrers says that what refers to it goes along.
+	referrers bool
 }
 
 func (a asked) same(b asked) bool {
@@ -131,12 +133,14 @@ type pull struct {
 	roots   map[string]digest.Digest // what each image was named by, by its label
 	located map[string]Location      // by label
 	results map[Location]PullResult  // of what was written
+
+	referrers attachments
 }
 
 // newPull finds what is wrong before any request is made.
 func newPull(all []asked, opts PullOptions) (*pull, error) {
 	p := &pull{
-		opts:  opts.withDefaults(),
+		opts:  opts,
 		roots: map[string]digest.Digest{}, located: map[string]Location{}, results: map[Location]PullResult{},
 	}
 	if opts.Tag != "" {
@@ -149,112 +153,15 @@ func newPull(all []asked, opts PullOptions) (*pull, error) {
 		}
 	}
 	for _, a := range all {
+		a.referrers = a.referrers || opts.Referrers
+		p.opts.Referrers = p.opts.Referrers || a.referrers
 		if !slices.ContainsFunc(p.from, a.same) {
 			p.from = append(p.from, a)
 		}
 	}
+	p.opts = p.opts.withDefaults()
 	p.sources = newSources(p.opts.Registry, p.opts.Events)
 	return p, p.opts.Validate(len(p.from))
-}
-
-// withDefaults also sends the events of all rooms to the one receiver, where
-// they have none of their own.
-func (o PullOptions) withDefaults() PullOptions {
-	if o.Format == "" {
-		o.Format = Archive
-	}
-	if o.Registry.Events == nil {
-		o.Registry.Events = o.Events
-	}
-	if o.Transfer.Events == nil {
-		o.Transfer.Events = o.Events
-	}
-	if o.Transfer.Verdicts == nil {
-		o.Transfer.Verdicts = new(transfer.Verdicts)
-	}
-	return o
-}
-
-// Validate refuses options that contradict each other, for a pull of so many
-// images. PullAll does so before it makes any request.
-func (o PullOptions) Validate(images int) error {
-	o = o.withDefaults()
-	platforms, err := image.ParsePlatforms(o.Platforms...)
-	if err != nil {
-		return err
-	}
-	several := images > 1
-	flat := o.Format == Rootfs || o.Format == Files
-	carried := o.Format == Archive || o.Format == OCI
-	switch {
-	case !slices.Contains(Formats(), o.Format):
-		return fmt.Errorf("there is no format %q", string(o.Format))
-	case images == 0:
-		return errors.New("no image is named")
-	case several && !carried:
-		return fmt.Errorf("format %s takes one image at a time, not %d", o.Format, images)
-	case several && o.Output == "" && o.Stream == nil:
-		return errors.New("several images need an output with a name")
-	case several && o.Tag != "":
-		return errors.New("a tag is for one image, not for several")
-	case o.Tag != "" && !carried:
-		return fmt.Errorf("format %s has no name for the image, so no use for a tag", o.Format)
-	case flat && (platforms.All || len(platforms.List) > 1):
-		return fmt.Errorf("format %s takes one platform at a time", o.Format)
-	case o.TrimIndex && !carried:
-		return fmt.Errorf("format %s has no index that could be trimmed", o.Format)
-	case o.Stream != nil && o.Format != Archive && o.Format != Rootfs:
-		return fmt.Errorf("format %s is a directory and cannot be streamed", o.Format)
-	case len(o.Since) > 0 && !carried:
-		return fmt.Errorf("format %s has no layers that could be left out", o.Format)
-	case len(o.Since) > 0 && o.Layers != "":
-		return errors.New("layers that are re-encoded are not those that a base has: since and layers exclude each other")
-	case o.Layers != "" && !carried:
-		return fmt.Errorf("format %s has no layers to re-encode", o.Format)
-	case o.Layers != "" && o.Layers != Gzip && o.Layers != None:
-		return fmt.Errorf("layers are re-encoded as gzip or none, not as %q", string(o.Layers))
-	case o.Compress != "" && o.Format != Rootfs:
-		return fmt.Errorf("format %s is not compressed as a whole", o.Format)
-	case o.Compress != "" && !slices.Contains([]Compression{None, Gzip, Zstd}, o.Compress):
-		return fmt.Errorf("there is no compression %q: want none, gzip or zstd", string(o.Compress))
-	case o.Format == Rootfs && o.Compress == "" && !writable(o.Output):
-		return fmt.Errorf("write %s: there is no compression %s: want a name that ends with .tar, .tar.gz or .tar.zst", o.Output, suffix(o.Output))
-	case o.SaveConfig != "" && !flat:
-		return fmt.Errorf("format %s has the config in it already: it is saved beside rootfs and files", o.Format)
-	case o.ManifestOnly && o.Format != Components:
-		return fmt.Errorf("format %s needs the layers: only components go without", o.Format)
-	}
-	return cmp.Or(o.checkSaveConfig(o.Output), o.checkLevel())
-}
-
-// directory says whether the format is a directory.
-func (o PullOptions) directory() bool {
-	return slices.Contains([]Format{OCI, Components, Files}, o.Format)
-}
-
-// checkLevel refuses a level that the compression does not have.
-func (o PullOptions) checkLevel() error {
-	compression, most := o.Compress, 9
-	switch {
-	case o.Layers != "":
-		compression = o.Layers
-	case o.Format == Rootfs && compression == "" && o.Output != "":
-		compression = CompressionOf(o.Output)
-	case o.Format == Rootfs && compression == "":
-		compression = Gzip
-	}
-	if compression == Zstd {
-		most = 19
-	}
-	switch {
-	case o.Level == 0:
-		return nil
-	case compression == "" || compression == None:
-		return errors.New("a level is for what is compressed: layers re-encoded as gzip, or a rootfs as gzip or zstd")
-	case o.Level < 1 || o.Level > most:
-		return fmt.Errorf("%s has levels 1 to %d, not %d", compression, most, o.Level)
-	}
-	return nil
 }
 
 // names are what was asked for.
@@ -342,7 +249,10 @@ func (p *pull) resolveOne(ctx context.Context, a asked) (image.Image, digest.Dig
 	}
 	img = p.without(img)
 	p.warn(img)
-	return img, root, nil
+	if a.referrers {
+		err = p.refer(ctx, l, img, root)
+	}
+	return img, root, err
 }
 
 // called is what an image of some name is called where it goes.
@@ -362,6 +272,7 @@ func (a asked) called(name ref.Reference) (ref.Reference, error) {
 type written struct {
 	images []image.Image // as written
 	path   string
+	parts  []string
 	size   int64 // 0: each image's own
 	layer  string
 	stats  transfer.Stats
@@ -377,17 +288,22 @@ func (p *pull) writeAll(ctx context.Context, images []image.Image) (written, []F
 	var lost []Failure
 	var fetched int64
 	for {
-		w, err := p.write(ctx, images)
+		all := p.withReferrers(images)
+		w, err := p.write(ctx, all)
 		fetched += w.stats.Fetched
 		if err == nil {
 			w.stats.Fetched = fetched
 			return w, lost, nil
 		}
 		var blobs *transfer.BlobsError
-		if len(p.from) == 1 || !errors.As(err, &blobs) {
+		if len(p.from) == 1 && !p.opts.Referrers || !errors.As(err, &blobs) {
 			return written{}, nil, err
 		}
-		failed, rest := p.split(images, blobs)
+		failed, rest := p.split(all, blobs)
+		rest = withoutReferrers(rest)
+		if len(rest) == len(images) && p.dropReferrers(images, failed, blobs) {
+			continue
+		}
 		lost = append(lost, failed...)
 		if !p.opts.KeepGoing || len(rest) == 0 {
 			return written{}, nil, p.failure(lost, 0)
@@ -430,9 +346,11 @@ func (p *pull) result(img image.Image, w written) PullResult {
 		Platform:  platformOf(first),
 		Format:    p.opts.Format,
 		Path:      w.path,
+		Parts:     w.parts,
 		Layer:     w.layer,
 		Size:      w.size,
 		Fetched:   w.stats.Fetched,
+		Referrers: len(p.referrers.of[attachedTo(img)]),
 		LeftOut:   leftOut(img),
 	}
 	if config, err := image.ParseConfig(first.Config); err == nil && first.IsImage() {

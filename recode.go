@@ -58,6 +58,11 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 			return w, err
 		}
 		dir = w.path + partial.Suffix
+		if p.opts.Split > 0 {
+			if err := archive.CheckSplit(w.path, 0, p.opts.Split); err != nil {
+				return w, err
+			}
+		}
 	}
 	s, err := p.openSpool(dir, w.path, blobsOf(todo))
 	if err != nil {
@@ -67,7 +72,7 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 	if w.stats, err = s.fill(ctx, todo, p.transfer()); err != nil {
 		return w, p.pulling(w.images, err)
 	}
-	file, err := os.OpenFile(s.Derived(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := p.createDerived(s)
 	if err != nil {
 		return w, err
 	}
@@ -78,7 +83,7 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 	if p.opts.Stream != nil {
 		return w, nil
 	}
-	if err := s.CommitDerived(); err != nil {
+	if err := p.commitDerived(ctx, s, &w); err != nil {
 		return w, fmt.Errorf("finish %s: %w", w.path, err)
 	}
 	return w, nil
@@ -86,7 +91,7 @@ func (p *pull) recodeArchive(ctx context.Context, w written, todo []transfer.Ite
 
 // appendAll writes the archive into the file, and on to the stream where there
 // is one.
-func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []image.Image) ([]image.Image, int64, error) {
+func (p *pull) appendAll(ctx context.Context, file appendFile, s *spool, images []image.Image) ([]image.Image, int64, error) {
 	out := archive.NewAppend(file)
 	derived, err := p.recodeAll(ctx, images, s, out, nil)
 	if err != nil {
@@ -95,14 +100,13 @@ func (p *pull) appendAll(ctx context.Context, file *os.File, s *spool, images []
 	if err := out.Finish(derived...); err != nil {
 		return nil, 0, err
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, 0, err
-	}
 	if p.opts.Stream != nil {
-		return derived, info.Size(), copyStream(ctx, p.opts.Stream, io.NewSectionReader(file, 0, info.Size()))
+		return derived, out.Size(), copyStream(ctx, p.opts.Stream, io.NewSectionReader(file, 0, out.Size()))
 	}
-	return derived, info.Size(), file.Sync()
+	if one, ok := file.(*os.File); ok {
+		return derived, out.Size(), one.Sync()
+	}
+	return derived, out.Size(), nil // parts are made durable when they are hashed
 }
 
 // recodeLayout fetches what stays as it is into the layout itself, and the

@@ -45,7 +45,7 @@ func (p *pull) openSpool(dir, path string, blobs []image.Descriptor) (*spool, er
 		s.verified[blob.Digest] = make(chan struct{})
 	}
 	var err error
-	if s.Partial, err = partial.OpenIn(s.dir, path, slots, s.size, p.opts.Restart); err != nil {
+	if s.Partial, err = partial.OpenParts(s.dir, path, slots, s.size, p.opts.Split, p.opts.Restart); err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), s.removeTemp())
 	}
 	if len(blobs) > 1 { // one may become the output itself

@@ -13,10 +13,12 @@ import (
 	"github.com/davit-cli/davit/archive"
 	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/split"
 	"github.com/davit-cli/davit/layout"
 )
 
-// OpenStore opens the images at a path: an archive of whichever tool, an image
+// OpenStore opens the images at a path: an archive of whichever tool, also in
+// parts (x.tar.001, or x.tar where that is not there itself), an image
 // layout or a directory of components. It ends when ctx does, which the store
 // outlives; events, which may be nil, receives a stage where an archive is
 // decompressed. The caller closes the store. Errors are those of archive.Open,
@@ -26,11 +28,23 @@ func OpenStore(ctx context.Context, path string, events image.EventFunc) (image.
 	return openStore(ctx, path, events)
 }
 
+// Stat looks whether something is at a path that OpenStore may open: a file, a
+// directory, or the parts of an archive. The error is os.Stat's.
+func Stat(path string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && split.Begun(path) {
+		return nil
+	}
+	return err
+}
+
 // openStore opens what is at a path: an archive, an image layout or a
 // directory of components. It ends when ctx does, which the store outlives.
 func openStore(ctx context.Context, path string, events image.EventFunc) (image.Store, error) {
 	info, err := os.Stat(path)
 	switch {
+	case err != nil && Stat(path) == nil:
+		return opened(archive.Open(ctx, path, archive.OpenOptions{Events: events}))
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open %s: %w: there is no such file or directory", path, image.ErrNotFound)
 	case err != nil:

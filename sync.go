@@ -2,14 +2,13 @@ package davit
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
-	"github.com/davit-cli/davit/registry"
 	"github.com/davit-cli/davit/synclist"
 )
 
@@ -23,28 +22,59 @@ import (
 //
 // The results are in the list's order, and those of the images that were there
 // are among them. Where a repository's tags cannot be listed, or an image cannot
-// be copied, the others are; the error is a *CopyError then. A list that
-// contradicts itself is a *synclist.Error, and nothing is copied.
+// be copied, the others are; the error is a *CopyError then, in which such a
+// repository counts as an image. A list that contradicts itself is a
+// *synclist.Error, and nothing is copied.
 func Sync(ctx context.Context, list synclist.List, opts CopyOptions) ([]CopyResult, error) {
+	if err := checkTargets(list); err != nil {
+		return nil, err
+	}
 	opts = opts.withDefaults()
 	opts.SkipSame, opts.KeepGoing = true, true
-	s := &syncing{list: list, opts: opts, sources: newSources(opts.Source, opts.Events)}
-	defer s.sources.close()
-	plan, failures, err := s.plan(ctx)
+	opts.sources = newSources(opts.Source, opts.Events)
+	defer opts.sources.close()
+	s := &syncing{list: list, sources: opts.sources, events: opts.Events}
+	images, err := s.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var items []CopyItem
-	for _, img := range plan {
+	for _, img := range images {
 		items = append(items, syncItem(img))
 	}
-	results, err := CopyAll(ctx, items, opts)
-	return results, joinFailures(failures, len(items), len(results), err)
+	return copyAll(ctx, items, opts, s.failures)
+}
+
+// checkTargets refuses what a list cannot go to: images keep their names on the
+// disk.
+func checkTargets(list synclist.List) error {
+	for _, e := range list.Entries {
+		to := e.To
+		if to.None() {
+			to = list.To
+		}
+		if to.Path == "" {
+			continue
+		}
+		d, err := ParseDestination(to.Path)
+		bare := Destination{Path: d.Path, Format: d.Format}
+		switch {
+		case err != nil:
+		case d.Format == Components:
+			err = fmt.Errorf("%s: components are one image: want an archive or a layout", to.Path)
+		case d != bare:
+			err = fmt.Errorf("%s: images keep their names there: write %s", to.Path, bare)
+		}
+		if err != nil {
+			return &synclist.Error{Name: list.Name, Line: e.Line, Err: err}
+		}
+	}
+	return nil
 }
 
 // syncItem is an image of a list as one to be copied.
 func syncItem(img synclist.Image) CopyItem {
-	item := CopyItem{Source: nameInRegistry(img.Source), Destination: img.Path, Platforms: img.Platforms}
+	item := CopyItem{Source: nameInRegistry(img.Source), Destination: img.Path, Platforms: img.Platforms, Referrers: img.Referrers}
 	if img.Path == "" {
 		item.Destination = nameInRegistry(img.Destination)
 	}
@@ -59,125 +89,115 @@ func nameInRegistry(r ref.Reference) string {
 	return r.Scheme + "://" + r.String()
 }
 
-// joinFailures adds what could not be listed to what could not be copied.
-func joinFailures(failures []Failure, asked, copied int, err error) error {
-	if len(failures) == 0 {
-		return err
-	}
-	all := &CopyError{Failures: failures, Asked: asked + len(failures), Copied: copied, KeepGoing: true}
-	switch several, ok := err.(*CopyError); {
-	case ok:
-		all.Failures = append(all.Failures, several.Failures...)
-	case err != nil && asked != 1:
-		return err
-	case err != nil:
-		all.Failures = append(all.Failures, Failure{Err: err})
-	}
-	return all
-}
-
-// syncing is one Sync.
+// syncing is what a Sync does before it copies.
 type syncing struct {
-	list    synclist.List
-	opts    CopyOptions
-	sources *sources
+	list     synclist.List
+	sources  *sources
+	events   image.EventFunc
+	failures []Failure // what could not be listed
 }
 
-// plan finds the images of all entries.
-func (s *syncing) plan(ctx context.Context) ([]synclist.Image, []Failure, error) {
-	entries, failures := s.entries(ctx)
-	found := make([][]synclist.Image, len(entries))
-	errs := make([]error, len(entries))
+// plan finds the images of all entries. What cannot be listed is among the
+// failures.
+func (s *syncing) plan(ctx context.Context) ([]synclist.Image, error) {
+	entries := s.entries(ctx)
 	lists := s.tagLists(ctx, entries)
 	if err := context.Cause(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var images []synclist.Image
-	for i, e := range entries {
-		list := lists[s.repository(e)]
-		if e.Tags.NeedsTags() && list.err != nil {
-			failures = append(failures, Failure{e.Source.String(), list.err})
-			continue
+	for _, e := range entries {
+		var tags []string
+		if e.Tags.NeedsTags() {
+			list := lists[repositoryOf(e)]
+			if list.err != nil {
+				continue
+			}
+			tags = list.tags
 		}
-		if found[i], errs[i] = s.list.Images(e, list.tags); errs[i] != nil {
-			return nil, nil, errs[i]
+		chosen, err := s.list.Images(e, tags)
+		if err != nil {
+			return nil, err
 		}
-		if len(found[i]) == 0 {
-			s.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("%s:%d: no tag of %s is chosen", s.list.Name, e.Line, e.Source)})
+		if len(chosen) == 0 {
+			s.events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("%s:%d: no tag of %s is chosen", s.list.Name, e.Line, e.Source)})
 		}
-		images = append(images, found[i]...)
+		images = append(images, chosen...)
 	}
-	plan, err := s.list.Plan(images)
-	return plan, failures, err
+	return s.list.Plan(images)
 }
 
 // entries are those of the list, with those that stand for a registry replaced
 // by its repositories.
-func (s *syncing) entries(ctx context.Context) ([]synclist.Entry, []Failure) {
+func (s *syncing) entries(ctx context.Context) []synclist.Entry {
 	var entries []synclist.Entry
-	var failures []Failure
 	for _, e := range s.list.Entries {
 		if !e.NeedsRepositories() {
 			entries = append(entries, e)
 			continue
 		}
-		var repositories []string
-		err := s.catalog(ctx, e.Source, func(page []string) error {
-			repositories = append(repositories, page...)
-			return nil
-		})
+		repositories, err := s.catalog(ctx, e.Source)
 		if err != nil {
-			failures = append(failures, Failure{e.Source.Registry, err})
+			s.failures = append(s.failures, Failure{e.Source.Registry, err})
 			continue
 		}
 		entries = append(entries, e.Repositories(repositories)...)
 	}
-	return entries, failures
+	return entries
 }
 
-func (s *syncing) catalog(ctx context.Context, at ref.Reference, fn func(page []string) error) error {
-	session := registry.NewSession(s.opts.Source)
-	defer func() { _ = session.Close() }()
-	host, err := session.OpenHost(at)
+// catalog are the repositories of a registry.
+func (s *syncing) catalog(ctx context.Context, at ref.Reference) ([]string, error) {
+	host, err := s.sources.session.OpenHost(at)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return host.Catalog(ctx, fn)
+	var repositories []string
+	err = host.Catalog(ctx, func(page []string) error {
+		repositories = append(repositories, page...)
+		return nil
+	})
+	return repositories, err
 }
 
 // tagList is what a repository holds.
 type tagList struct {
+	of   ref.Reference
 	tags []string
 	err  error
 }
 
-func (s *syncing) repository(e synclist.Entry) string {
-	return e.Source.Scheme + "//" + e.Source.Name()
-}
+// repositoryOf is what an entry's tags are listed by.
+func repositoryOf(e synclist.Entry) string { return e.Source.Scheme + "//" + e.Source.Name() }
 
-// tagLists are the tags of the repositories from which tags are chosen, by
-// repository, each listed once.
+// tagLists are the tags of the repositories from which tags are chosen, each
+// listed once.
 func (s *syncing) tagLists(ctx context.Context, entries []synclist.Entry) map[string]*tagList {
+	for _, e := range entries {
+		_, _ = s.sources.open(e.Source) // so that one token serves all of a registry; whoever asks tells the error
+	}
 	lists := map[string]*tagList{}
+	var inOrder []*tagList
 	var group errgroup.Group
 	group.SetLimit(resolveJobs)
 	for _, e := range entries {
-		key := s.repository(e)
-		if lists[key] == nil {
-			lists[key] = &tagList{}
-		} else {
+		if !e.Tags.NeedsTags() || lists[repositoryOf(e)] != nil {
 			continue
 		}
-		if !slices.ContainsFunc(entries, func(o synclist.Entry) bool { return s.repository(o) == key && o.Tags.NeedsTags() }) {
-			continue
-		}
-		list := lists[key]
+		list := &tagList{of: e.Source}
+		lists[repositoryOf(e)] = list
+		inOrder = append(inOrder, list)
 		group.Go(func() error {
-			list.tags, list.err = s.tags(ctx, e.Source)
+			list.tags, list.err = s.tags(ctx, list.of)
 			return nil
 		})
 	}
 	_ = group.Wait() // each has its own error
+	for _, list := range inOrder {
+		if list.err != nil {
+			s.failures = append(s.failures, Failure{list.of.String(), list.err})
+		}
+	}
 	return lists
 }
 
@@ -189,7 +209,7 @@ func (s *syncing) tags(ctx context.Context, at ref.Reference) ([]string, error) 
 	}
 	lister, ok := source.(image.TagLister)
 	if !ok {
-		return nil, fmt.Errorf("list tags of %s: its source has no list", at)
+		return nil, errors.New("list tags of " + at.String() + ": its source has no list")
 	}
 	var tags []string
 	err = lister.Tags(ctx, func(page []string) error {

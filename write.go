@@ -18,6 +18,7 @@ import (
 	"github.com/davit-cli/davit/components"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/atomicfile"
+	"github.com/davit-cli/davit/internal/split"
 	"github.com/davit-cli/davit/layout"
 	"github.com/davit-cli/davit/ref"
 	"github.com/davit-cli/davit/transfer"
@@ -91,7 +92,10 @@ func (p *pull) create(w *written) (image.Output, error) {
 	if w.path, err = atomicfile.Target(w.path); err != nil {
 		return nil, err
 	}
-	return archive.Create(w.path, plan, p.opts.Restart)
+	if p.opts.Split > 0 {
+		w.parts = split.Names(w.path, w.size, p.opts.Split)
+	}
+	return archive.Create(w.path, plan, archive.CreateOptions{Restart: p.opts.Restart, Split: p.opts.Split, Events: p.opts.Events})
 }
 
 // stream puts the archive into a writer, in order.
@@ -225,10 +229,10 @@ func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item)
 }
 
 // transfer is how blobs are fetched: of several images, one that cannot be had
-// does not keep the others.
+// does not keep the others, and neither does what refers to them.
 func (p *pull) transfer() transfer.Options {
 	opts := p.opts.Transfer
-	opts.KeepGoing = len(p.from) > 1
+	opts.KeepGoing = len(p.from) > 1 || p.opts.Referrers
 	return opts
 }
 

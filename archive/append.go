@@ -116,6 +116,10 @@ func (a *Append) Finish(images ...image.Image) error {
 	return nil
 }
 
+// Size is the size in bytes of what is appended; behind Finish it is the
+// archive's.
+func (a *Append) Size() int64 { return a.size }
+
 func (a *Append) end(images []image.Image) error {
 	for _, img := range images {
 		for _, c := range img.Documents() {

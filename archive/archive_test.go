@@ -93,7 +93,7 @@ func readTar(t *testing.T, r io.Reader) (names []string, files map[string]string
 func build(t *testing.T, l *Layout, blobs map[digest.Digest]string) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a.tar")
-	f, err := Create(path, l, false)
+	f, err := Create(path, l, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestNothingIsBelievedOfAPartial(t *testing.T) {
 	}
 	want := build(t, l, blobs)
 	path := filepath.Join(t.TempDir(), "a.tar")
-	f, err := Create(path, l, false)
+	f, err := Create(path, l, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestNothingIsBelievedOfAPartial(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(path+".davit-part", "data"), junk, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = Create(path, l, false); err != nil {
+	if f, err = Create(path, l, CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range l.Blobs() {

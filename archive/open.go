@@ -47,7 +47,10 @@ type OpenOptions struct {
 	Events image.EventFunc
 }
 
-// Open opens the archive at path, whichever tool wrote it. It reads the tar's
+// Open opens the archive at path, whichever tool wrote it, also one in parts: by
+// the path of the first, x.tar.001, or by x.tar where that is not there itself.
+// Parts must all be there, and all but the last be of one size; where x.tar.sha256
+// is there, it tells how many, and how many bytes. It reads the tar's
 // headers and its small documents, and what it cannot name otherwise: the
 // compressed layers of an archive without a layout, to hash them. The archive
 // may be compressed as a whole, with gzip or zstd; then it is decompressed into

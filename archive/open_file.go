@@ -10,6 +10,7 @@ import (
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/compress"
+	"github.com/davit-cli/davit/internal/split"
 	"github.com/davit-cli/davit/internal/tarindex"
 )
 
@@ -18,7 +19,8 @@ import (
 type tarFile struct {
 	source
 	size     int64
-	unpacked bool // it was compressed
+	unpacked bool   // it was compressed
+	partOf   string // the name of the first part, where it may be another one
 }
 
 // source is a file that is read. Where it is a temporary one, Close removes it.
@@ -29,24 +31,53 @@ type source interface {
 
 // openTar opens the tar at path, decompressed where it must be.
 func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile, error) {
+	f, size, err := openSource(path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := unpackTar(ctx, f, size, events)
+	if first, ok := split.First(path); err == nil && ok {
+		t.partOf = first
+	}
+	return t, err
+}
+
+// openSource opens the file at path, or its parts.
+func openSource(path string) (source, int64, error) {
+	set, err := split.Find(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if set != nil {
+		f, err := set.Open()
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, set.Size, nil
+	}
 	info, err := os.Stat(path) // a pipe would block already when it is opened
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %w", image.ErrNotFound, err)
+		return nil, 0, fmt.Errorf("%w: %w", image.ErrNotFound, err)
 	case err != nil:
-		return nil, err
+		return nil, 0, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: it is no regular file", image.ErrVerification)
+		return nil, 0, fmt.Errorf("%w: it is no regular file", image.ErrVerification)
 	case info.Size() == 0:
-		return nil, fmt.Errorf("%w: it is empty", image.ErrVerification)
+		return nil, 0, fmt.Errorf("%w: it is empty", image.ErrVerification)
 	}
 	f, err := os.Open(path)
 	if ofPath, ok := errors.AsType[*fs.PathError](err); ok {
 		err = ofPath.Err // the caller names the path
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	return f, info.Size(), nil
+}
+
+// unpackTar is the tar in a file, which it takes over.
+func unpackTar(ctx context.Context, f source, size int64, events image.EventFunc) (*tarFile, error) {
 	var head [6]byte
 	n, err := f.ReadAt(head[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -57,9 +88,9 @@ func openTar(ctx context.Context, path string, events image.EventFunc) (*tarFile
 		return nil, errors.Join(err, f.Close())
 	}
 	if kind == compress.Plain {
-		return &tarFile{source: f, size: info.Size()}, nil
+		return &tarFile{source: f, size: size}, nil
 	}
-	t, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Events: events})
+	t, size, err := compress.Unpack(ctx, f, size, compress.UnpackOptions{Events: events})
 	_ = f.Close() // what is only read loses nothing
 	if err != nil {
 		err = fmt.Errorf("decompress: %w", err)
@@ -77,6 +108,9 @@ func (f *tarFile) noTar(x *tarindex.Index, err error) error {
 	it := "it"
 	if f.unpacked {
 		it = "what it decompresses to"
+	}
+	if f.partOf != "" {
+		it = "it stands beside " + f.partOf + ", which is read in the place of all parts; it"
 	}
 	broken, ok := errors.AsType[*tarindex.BrokenError](err)
 	switch {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -27,7 +28,8 @@ type metered struct {
 type asked struct {
 	method, path, query, ranges string
 	status                      int
-	served                      int64 // bytes of the body
+	served                      int64 // bytes of the answer's body
+	taken                       int64 // bytes of the request's body
 }
 
 func (a asked) String() string {
@@ -47,6 +49,9 @@ func (r *registry) metered(t testing.TB) *metered {
 		m.mu.Unlock()
 		if hold != nil {
 			hold(r)
+		}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = &meteredBody{r.Body, m, a}
 		}
 		proxy.ServeHTTP(&meteredAnswer{w, m, a}, r)
 	}))
@@ -97,6 +102,20 @@ func (m *metered) log(t testing.TB) {
 	for _, a := range m.requests() {
 		t.Log(a)
 	}
+}
+
+type meteredBody struct {
+	io.ReadCloser
+	meter *metered
+	asked *asked
+}
+
+func (b *meteredBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.meter.mu.Lock()
+	defer b.meter.mu.Unlock()
+	b.asked.taken += int64(n)
+	return n, err
 }
 
 type meteredAnswer struct {

@@ -73,6 +73,7 @@ var notInName = regexp.MustCompile(`[^a-z0-9]*[^a-z0-9._-][^a-z0-9]*`)
 // path: the last of its names, with a dash for what no repository may have.
 func nameOfPath(path string) string {
 	base := strings.ToLower(filepath.Base(absolute(path)))
+	base = strings.TrimSuffix(base, ".001") // the first part of an archive
 	for _, end := range archiveEnds {
 		if rest, ok := strings.CutSuffix(base, end); ok {
 			base = rest

@@ -30,6 +30,7 @@ func TestNames(t *testing.T) {
 		{"x.tar", "", "team/app", []string{"team/app:latest", "docker.io/team/app:latest"}, "team/app:latest"},
 		{"x.tar", "", "", []string{"x:latest"}, "x:latest"},
 		{"some/where/My App_1.2.tar.gz", "", "", []string{"my-app_1.2:latest"}, "my-app_1.2:latest"},
+		{"some/where/bundle.tar.001", "", "", []string{"bundle:latest"}, "bundle:latest"},
 		{"a--__b..c.tgz", "", "", []string{"a-b-c:latest"}, "a-b-c:latest"},
 		{"Ünï.tar", "", "", []string{"n:latest"}, "n:latest"},
 		{"---.tar", "", "", []string{"image:latest"}, "image:latest"},

@@ -15,11 +15,14 @@ import (
 	"github.com/davit-cli/davit/internal/oneline"
 )
 
+// MaxSize is how many bytes of a file are read; longer ones are an error.
+const MaxSize = 16 << 20
+
 // What a file may have. The nodes of one document are bounded by the marks
 // between them, before any of them is made; visits are those of nodes that are
 // met again through aliases.
 const (
-	maxSize   = 16 << 20
+	maxSize   = MaxSize
 	maxMarks  = 500_000
 	maxDepth  = 100
 	maxVisits = 1_000_000

@@ -27,7 +27,12 @@ func (c *checker) openArchive(ctx context.Context, name string) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.readArchive(ctx, name, f)
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	t, err := c.readArchive(ctx, name, f, info.Size())
 	if err != nil {
 		_ = f.Close()
 		return nil, err
@@ -35,11 +40,13 @@ func (c *checker) openArchive(ctx context.Context, name string) (*tree, error) {
 	return t, nil
 }
 
-func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tree, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
+// archiveFile is an archive, as one file or in parts.
+type archiveFile interface {
+	io.ReaderAt
+	io.Closer
+}
+
+func (c *checker) readArchive(ctx context.Context, name string, f archiveFile, size int64) (*tree, error) {
 	head := make([]byte, 6)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -47,7 +54,7 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 	}
 	base := filepath.Base(name)
 	blobs := map[digest.Digest]*file{}
-	t := &tree{blobs: blobs, layers: blobs, bytes: info.Size(), close: func() { _ = f.Close() }}
+	t := &tree{blobs: blobs, layers: blobs, bytes: size, close: func() { _ = f.Close() }}
 	kind, err := compress.Detect(head[:n])
 	if err != nil {
 		c.noArchive(base, t, Structure, "%s", plain(err))
@@ -55,9 +62,9 @@ func (c *checker) readArchive(ctx context.Context, name string, f *os.File) (*tr
 	}
 	t.kind = kind
 	if kind == compress.Plain {
-		return t, c.indexTar(base, t, f, info.Size())
+		return t, c.indexTar(base, t, f, size)
 	}
-	in, size, err := compress.Unpack(ctx, f, compress.UnpackOptions{Dir: c.opts.TempDir, Limit: c.maxDecoded(t.bytes), Events: c.opts.Events})
+	in, size, err := compress.Unpack(ctx, f, size, compress.UnpackOptions{Dir: c.opts.TempDir, Limit: c.maxDecoded(t.bytes), Events: c.opts.Events})
 	if in == nil {
 		return nil, fmt.Errorf("decompress the archive: %w", err)
 	}

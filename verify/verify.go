@@ -1,5 +1,5 @@
 // Package verify checks an image that is on disk: an archive (a tar, also a
-// compressed one), an OCI image layout or a directory of components, whoever
+// compressed one, also in parts), an OCI image layout or a directory of components, whoever
 // wrote it.
 //
 // Everything is read once: every blob is hashed, also those that nobody names,
@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/davit-cli/davit/image"
+	"github.com/davit-cli/davit/internal/split"
 )
 
 // Options of Check. The zero value works.
@@ -165,6 +166,16 @@ func Check(ctx context.Context, path string, opts Options) (Report, error) {
 
 // open finds out what path is.
 func (c *checker) open(ctx context.Context, path string) (*tree, error) {
+	set, err := split.Find(path)
+	if part, ok := errors.AsType[*split.Error](err); ok {
+		return c.brokenParts(part), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if set != nil {
+		return c.openParts(ctx, set)
+	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

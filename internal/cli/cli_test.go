@@ -199,6 +199,22 @@ func TestByteRate(t *testing.T) {
 	}
 }
 
+func TestPartSize(t *testing.T) {
+	for s, want := range map[string]int64{
+		"4G": 4e9, "4g": 4e9, "4GB": 4e9, "4GiB": 4 << 30, "4gib": 4 << 30, "700M": 7e8, "1MB": 1e6, "1MiB": 1 << 20, "1.5G": 15e8, "1000000": 1e6,
+		"": -1, "G": -1, "0": -1, "-1G": -1, "999999": -1, "900K": -1, "much": -1, "5X": -1, "1e30": -1, "99999999P": -1, "NaN": -1,
+	} {
+		var p partSize
+		err := p.Set(s)
+		if want < 0 && err == nil {
+			t.Errorf("%q is %d, want an error", s, p)
+		}
+		if want >= 0 && (err != nil || int64(p) != want) {
+			t.Errorf("%q is %d (%v), want %d", s, p, err, want)
+		}
+	}
+}
+
 func TestShellWord(t *testing.T) {
 	for s, want := range map[string]string{
 		"davit-demo.tar": "davit-demo.tar", "/tmp/a_b,c.tar": "/tmp/a_b,c.tar",

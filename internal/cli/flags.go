@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/davit-cli/davit"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/ui"
 	"github.com/davit-cli/davit/transfer"
@@ -85,6 +86,34 @@ func (r *byteRate) Set(s string) error {
 
 // Type implements pflag.Value.
 func (*byteRate) Type() string { return "RATE" }
+
+// partSize is a flag's value: bytes of a part, in decimal units unless they are
+// written as binary ones.
+type partSize int64
+
+func (p *partSize) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return units.HumanSizeWithPrecision(float64(*p), 4)
+}
+
+// Set implements pflag.Value.
+func (p *partSize) Set(s string) error {
+	parse := units.FromHumanSize
+	if strings.HasSuffix(strings.ToLower(s), "ib") {
+		parse = units.RAMInBytes
+	}
+	n, err := parse(s)
+	if err != nil || n < davit.MinSplit || n > 1<<60 {
+		return fmt.Errorf("want a size of 1MB or more, such as 4G, 700M or 2GiB")
+	}
+	*p = partSize(n)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*partSize) Type() string { return "SIZE" }
 
 // displayFlags choose what is shown and how.
 type displayFlags struct {

@@ -19,7 +19,7 @@ const maxList = 4 << 20
 // # at a line's beginning or behind a space are left out. The path - is stdin.
 // An error tells the line.
 func readList(ctx context.Context, path string, stdin io.Reader) ([]string, error) {
-	data, err := readListBytes(ctx, path, stdin)
+	data, err := readListBytes(ctx, path, stdin, maxList)
 	if err != nil {
 		return nil, fmt.Errorf("--from: %w", err)
 	}
@@ -53,14 +53,15 @@ func readList(ctx context.Context, path string, stdin io.Reader) ([]string, erro
 	return names, nil
 }
 
-func readListBytes(ctx context.Context, path string, stdin io.Reader) ([]byte, error) {
+// readListBytes reads a file of up to most bytes; one byte more of a longer one.
+func readListBytes(ctx context.Context, path string, stdin io.Reader, most int64) ([]byte, error) {
 	if path == stream {
-		return waitFor(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(stdin, maxList+1)) })
+		return waitFor(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(stdin, most+1)) })
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // nothing was written through it
-	return io.ReadAll(io.LimitReader(f, maxList+1))
+	return io.ReadAll(io.LimitReader(f, most+1))
 }

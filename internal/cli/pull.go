@@ -29,10 +29,12 @@ const pullLong = `Take images out of their registries and write them, as one of 
 
 IMAGE is a name as docker pull takes it, or a registry's URL, or an image on disk:
 x.tar, ./layout, oci:DIR, docker-archive:FILE, with :NAME where there are several.
-Several images go into one archive or layout, each blob once. What an interrupted pull has fetched
-is used when the same command runs again. No file stands under its name before
-it is whole and verified; of a layout or components, what names the image comes
-last.
+Several images go into one archive or layout, each blob once. What an interrupted
+pull has fetched is used when the same command runs again. No file stands under
+its name before it is whole and verified; of a layout or components, what names
+the image comes last. An archive in parts (--split) is PATH.001, PATH.002 and so on, at least one,
+with their checksums in PATH.sha256, which tells how to join them; davit reads
+them by PATH or PATH.001.
 
 Printed on stdout, a line for each image: the output, a tab, and the image's
 name@digest; with a rootfs that is one layer's own bytes another tab and the
@@ -50,6 +52,7 @@ const pullExample = `  davit pull alpine                                ./alpine
   davit pull ./saved.tar -f rootfs -o x.tar.gz     of docker save's archive
   davit pull app:1 --layers gzip                   for Docker before 23
   davit pull app:2 --since app1.tar -o delta.tar   what is not in app1.tar
+  davit pull app:1 -o app.tar --split 4G           ./app.tar.001 and so on, for FAT32
   davit pull ghcr.io/org/app@sha256:… --tag app:1
   davit pull registry.lan:5000/app -u me --password-stdin < password
   davit pull registry.gitlab.com/group/app --token-stdin < token
@@ -70,6 +73,7 @@ type pullOptions struct {
 	from         string
 	platforms    []string
 	output       string
+	split        partSize
 	format       string
 	tag          string
 	trimIndex    bool
@@ -79,6 +83,7 @@ type pullOptions struct {
 	saveConfig   string
 	manifestOnly bool
 	noForeign    bool
+	referrers    bool
 	since        []string
 	keepGoing    bool
 	restart      bool
@@ -119,6 +124,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci, components, rootfs, files")
 	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout (default NAME_TAG and what the format adds)")
+	flags.Var(&o.split, "split", "`SIZE` of parts to write an archive in, PATH.001 and on: 4G fits FAT32 (4GiB does not)")
 	addPlatforms(cmd, &o.platforms)
 	flags.BoolVar(&o.trimIndex, "trim-index", false, "drop what was not taken from the index (its digest changes)")
 	flags.StringVar(&o.tag, "tag", "", "`NAME` of the image in the archive or layout, in place of the one it was pulled by")
@@ -130,6 +136,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
 	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.BoolVar(&o.referrers, "referrers", false, "take along what refers to the images: signatures, SBOMs, attestations")
 	flags.StringArrayVar(&o.since, "since", nil, "`BASE` that the other side has: its layers are left out; repeatable")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
@@ -308,6 +315,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		TrimIndex:    o.trimIndex,
 		Format:       davit.Format(o.format),
 		Output:       o.output,
+		Split:        int64(o.split),
 		Tag:          o.tag,
 		Layers:       davit.Compression(o.layers),
 		ManifestOnly: o.manifestOnly,
@@ -315,6 +323,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
 		NoForeign:    o.noForeign,
+		Referrers:    o.referrers,
 		Since:        o.since,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
@@ -390,6 +399,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 			resumable: opts.Stream == nil,
 			fetching:  fetching.Load(),
 			config:    o.saveConfig != "",
+			splits:    opts.Format == davit.Archive && opts.Split == 0,
 		})
 	}
 	return nil

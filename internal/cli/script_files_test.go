@@ -428,6 +428,43 @@ func place(ts *testscript.TestScript, body []byte, offset string) int {
 	return n
 }
 
+// join TO FILE… writes the files one behind the other, as cat does.
+func join(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: join TO FILE…")
+	}
+	var all strings.Builder
+	for _, from := range args[1:] {
+		all.WriteString(ts.ReadFile(from))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(all.String()), 0o666))
+}
+
+// pack FILE TO compresses a file with gzip.
+func pack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pack FILE TO")
+	}
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, err := io.WriteString(w, ts.ReadFile(args[0]))
+	ts.Check(errors.Join(err, w.Close()))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), packed.Bytes(), 0o666))
+}
+
+// parts FILE SIZE writes a file's bytes as FILE.001, FILE.002 and so on, as
+// split -b SIZE -d -a 3 --numeric-suffixes=1 does.
+func parts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: parts FILE SIZE")
+	}
+	n := 0
+	for part := range slices.Chunk([]byte(ts.ReadFile(args[0])), int(size(ts, args[1]))) {
+		n++
+		ts.Check(os.WriteFile(fmt.Sprintf("%s.%03d", ts.MkAbs(args[0]), n), part, 0o666))
+	}
+}
+
 // basicauth USER:PASSWORD FILE [NAME] writes what docker login does for $REGISTRY,
 // or the registry that was started by that name.
 func basicauth(ts *testscript.TestScript, neg bool, args []string) {

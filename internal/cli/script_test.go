@@ -28,11 +28,13 @@ import (
 //	proxy …        run proxies (script_proxy_test.go)
 //	image …        make images and push them (script_image_test.go)
 //	listdir, tarlist, tardrop, tartree, tarcat, tarverify, layoutverify, filedigest, json …  look into files (script_files_test.go)
-//	fill, damage, cut, expand, basicauth  write and change files (script_files_test.go)
+//	fill, damage, cut, join, parts, pack, expand, basicauth  write and change files (script_files_test.go)
 //	exits CODE PROGRAM [ARG…]   run a program that must end with that exit code
 //	signal INT|TERM|KILL        send a signal to the program in the background
 //	exitcode CODE               what the program that signal met has ended with, after wait
 //	waitfile FILE [TEXT]        wait until a file is there, with a text in it
+//	uploads, figures, modified …          what a sync sent (script_sync_test.go)
+//	total FILE                  print the sum of the numbers that lines end with
 //	serving FILE                wait until davit serve has printed to it, and set $SERVED to its host
 //
 // Variables: $REGISTRY is the host of the registry that was started last, $ARCH
@@ -60,12 +62,19 @@ func TestScripts(t *testing.T) {
 			"fill":         fill,
 			"damage":       damage,
 			"cut":          cut,
+			"join":         join,
+			"parts":        parts,
+			"pack":         pack,
 			"exits":        exits,
 			"signal":       signalCommand,
 			"exitcode":     exitcode,
 			"waitfile":     waitfile,
 			"basicauth":    basicauth,
 			"serving":      serving,
+			"total":        total,
+			"uploads":      uploads,
+			"figures":      figures,
+			"modified":     modified,
 		},
 	})
 }

@@ -119,13 +119,13 @@ func (o *serveOptions) validate(args []string) error {
 // is called.
 func parseServed(arg string) (servedPath, error) {
 	at := servedPath{path: arg}
-	_, err := os.Stat(arg)
+	err := davit.Stat(arg)
 	if i := strings.LastIndexByte(arg, '='); err != nil && i > 0 {
 		at = servedPath{arg[:i], arg[i+1:]}
 		if _, _, err := serve.SplitName(at.name); err != nil {
 			return at, usageError{err}
 		}
-		_, err = os.Stat(at.path)
+		err = davit.Stat(at.path)
 	}
 	if errors.Is(err, os.ErrNotExist) {
 		return at, fmt.Errorf("serve %s: %w: there is no such file or directory", at.path, image.ErrNotFound)

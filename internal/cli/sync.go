@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -88,12 +89,9 @@ func (o *syncOptions) read(ctx context.Context, s streams, path string) error {
 	if side := o.stdin(); path == stream && side != "" {
 		return usagef("the list and %s both want stdin", side)
 	}
-	data, err := readListBytes(ctx, path, s.in)
+	data, err := readListBytes(ctx, path, s.in, synclist.MaxSize)
 	if err != nil {
 		return fmt.Errorf("read the list: %w", err)
-	}
-	if len(data) > maxList {
-		return usagef("%s: it is longer than %d bytes: it is no list of images", path, maxList)
 	}
 	name := path
 	if path == stream {
@@ -126,6 +124,9 @@ func (o *syncOptions) targetOf() error {
 		to, err := synclist.ParseTarget(o.to)
 		if err != nil {
 			return usagef("--to: %w", err)
+		}
+		if !slices.ContainsFunc(o.list.Entries, func(e synclist.Entry) bool { return e.To.None() }) {
+			return usagef("--to is for images without a destination of their own: in %s each has one", o.list.Name)
 		}
 		o.list.To = to
 	}

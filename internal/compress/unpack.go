@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/tempfile"
@@ -22,26 +21,22 @@ type UnpackOptions struct {
 	Events image.EventFunc
 }
 
-// Unpack decompresses an archive from its beginning into a temporary file, and
+// Unpack decompresses an archive of packedSize bytes into a temporary file, and
 // returns that with its size. The caller closes it. Where the archive cannot be
 // decompressed to its end, or is more than the limit, the error wraps
 // image.ErrVerification, and the file has what could be. Any other error, of
 // the files or ctx's cause, comes without a file.
-func Unpack(ctx context.Context, archive *os.File, opts UnpackOptions) (_ *tempfile.File, size int64, err error) {
+func Unpack(ctx context.Context, archive io.ReaderAt, packedSize int64, opts UnpackOptions) (_ *tempfile.File, size int64, err error) {
 	if opts.Limit == 0 {
 		opts.Limit = 1 << 40
-	}
-	info, err := archive.Stat()
-	if err != nil {
-		return nil, 0, err
 	}
 	out, err := tempfile.New(opts.Dir)
 	if err != nil {
 		return nil, 0, err
 	}
-	stage := image.NewStage(opts.Events, "decompress the archive", info.Size())
+	stage := image.NewStage(opts.Events, "decompress the archive", packedSize)
 	defer func() { stage.End(err) }()
-	size, err = unpack(out, &packed{ctx, io.NewSectionReader(archive, 0, info.Size()), stage}, opts.Limit)
+	size, err = unpack(out, &packed{ctx, io.NewSectionReader(archive, 0, packedSize), stage}, opts.Limit)
 	var ofFile *fs.PathError
 	switch {
 	case err == nil:

@@ -68,7 +68,7 @@ func TestUnpack(t *testing.T) {
 		} {
 			dir := t.TempDir()
 			var events []image.Event
-			f, size, err := Unpack(t.Context(), fileOf(t, tt.b), UnpackOptions{Dir: dir, Limit: tt.limit, Events: func(e image.Event) { events = append(events, e) }})
+			f, size, err := Unpack(t.Context(), bytes.NewReader(tt.b), int64(len(tt.b)), UnpackOptions{Dir: dir, Limit: tt.limit, Events: func(e image.Event) { events = append(events, e) }})
 			if tt.fails != errors.Is(err, image.ErrVerification) || tt.fails != (err != nil) || tt.cause != nil && !errors.Is(err, tt.cause) {
 				t.Errorf("%s, %s: %v", kind, tt.name, err)
 			}
@@ -112,7 +112,7 @@ func TestUnpackWithoutFile(t *testing.T) {
 			"a file that cannot be read":    {t.Context(), closed, dir, os.ErrClosed},
 			"a directory that is not there": {t.Context(), fileOf(t, b), dir + "/none", os.ErrNotExist},
 		} {
-			if f, _, err := Unpack(try.ctx, try.in, UnpackOptions{Dir: try.dir}); f != nil || !errors.Is(err, try.want) || errors.Is(err, image.ErrVerification) {
+			if f, _, err := Unpack(try.ctx, try.in, int64(len(b)), UnpackOptions{Dir: try.dir}); f != nil || !errors.Is(err, try.want) || errors.Is(err, image.ErrVerification) {
 				t.Errorf("%s, %s: %v, %v", kind, name, f, err)
 			}
 		}

@@ -29,7 +29,7 @@ func (p *Partial) Scratch() (string, error) {
 
 // clear removes all that does not outlive the process.
 func (p *Partial) clear() error {
-	return errors.Join(p.removeDerived(), os.RemoveAll(p.path(scratchName)))
+	return errors.Join(p.removeDerived(), os.RemoveAll(p.path(derivedPartsName)), os.RemoveAll(p.path(scratchName)))
 }
 
 // Lazy leaves it to the system when to write the data to the disk: an output
@@ -57,7 +57,7 @@ func (p *Partial) CommitDerived() error {
 
 // Discard removes the partial with all that is in it, in place of a commit.
 func (p *Partial) Discard() error {
-	if err := errors.Join(p.clear(), p.data.Close(), p.journal.Close(), p.discard(dataName, journalName)); err != nil {
+	if err := errors.Join(p.clear(), p.data.Close(), p.journal.Close(), p.discard(dataName, partsName, journalName)); err != nil {
 		return fmt.Errorf("remove %s: %w", p.dir, err)
 	}
 	p.data, p.journal = nil, nil

@@ -33,7 +33,8 @@ type record struct {
 // journal is what the journal file tells: how the data file is laid out and
 // what is written of it. One line each:
 //
-//	davit-journal 1 SIZE             the data file's size
+//	davit-journal 1 SIZE             the data's size
+//	davit-journal 1 SIZE PART        the same, and that of the parts in which they are
 //	blob DIGEST SIZE OFFSET          a slot; slots are counted from 0
 //	+ SLOT OFF LEN CRC               bytes of a slot that are written
 //	- SLOT                           nothing of the slot is written after all
@@ -41,6 +42,7 @@ type record struct {
 // A line counts only with its newline, so a torn last line counts for nothing.
 type journal struct {
 	size    int64
+	part    int64 // 0: the data are one file
 	slots   []Slot
 	records [][]record // by slot
 	length  int64      // bytes of the file that were understood
@@ -83,6 +85,10 @@ func readJournal(path string) (*journal, error) {
 // read takes in a line; it tells whether the line made sense.
 func (j *journal) read(line string) bool {
 	if j.length == 0 {
+		if n, err := fmt.Sscanf(line, magic+"%d %d\n", &j.size, &j.part); n == 2 && err == nil {
+			return j.size >= 0 && j.part > 0
+		}
+		j.part = 0
 		n, err := fmt.Sscanf(line, magic+"%d\n", &j.size)
 		return n == 1 && err == nil && j.size >= 0
 	}
@@ -117,14 +123,17 @@ func (j *journal) read(line string) bool {
 	return false
 }
 
-// lays tells whether the journal's data file is laid out as wanted.
-func (j *journal) lays(slots []Slot, size int64) bool {
-	return j.size == size && slices.Equal(j.slots, slots)
+// lays tells whether the journal's data are laid out as wanted.
+func (j *journal) lays(slots []Slot, size, part int64) bool {
+	return j.size == size && j.part == part && slices.Equal(j.slots, slots)
 }
 
 // header is the journal's beginning for a layout.
-func header(slots []Slot, size int64) []byte {
+func header(slots []Slot, size, part int64) []byte {
 	b := fmt.Appendf(nil, magic+"%d\n", size)
+	if part > 0 {
+		b = fmt.Appendf(nil, magic+"%d %d\n", size, part)
+	}
 	for _, s := range slots {
 		b = fmt.Appendf(b, "blob %s %d %d\n", s.Digest, s.Size, s.Offset)
 	}

@@ -9,7 +9,6 @@ package partial
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/internal/atomicfile"
+	"github.com/davit-cli/davit/internal/split"
 )
 
 // Suffix is what a partial is called after its output.
@@ -33,12 +33,17 @@ var ErrLocked = errors.New("another davit is writing it")
 // ErrNoSpace says that the file system has less room than the output needs.
 var ErrNoSpace = errors.New("not enough free space")
 
+// ErrTooLarge says that the file system holds no file of that size, as FAT32
+// holds none of 4 GiB. An output in parts has smaller ones.
+var ErrTooLarge = errors.New("the file system holds no file that large")
+
 // Partial is an unfinished output, locked for this process.
 type Partial struct {
 	output string
 	dir    string
 	lock   *lock
-	data   *os.File
+	part   int64 // bytes of a part; 0: the data are one file
+	data   *split.Row
 	slots  []Slot
 
 	lazy    bool         // the data are not sent on their way to the disk early
@@ -52,11 +57,16 @@ type Partial struct {
 // Names inside of a partial's directory.
 const (
 	dataName       = "data"
+	partsName      = "parts" // a directory, in place of data
 	journalName    = "journal"
 	oldDataName    = "old-data"
+	oldPartsName   = "old-parts"
 	oldJournalName = "old-journal"
 	lockName       = "lock"
 )
+
+// outlive are the names of all that outlives a process.
+var outlive = []string{dataName, partsName, journalName, oldDataName, oldPartsName, oldJournalName}
 
 // Open opens the partial of an output, with blobs at slots in a file of size
 // bytes, and makes it where there is none. What an earlier run left is used:
@@ -74,7 +84,14 @@ func Open(output string, slots []Slot, size int64, restart bool) (*Partial, erro
 // the same file system as the output. Its parents are made, and stay; those of
 // the output are the caller's to make.
 func OpenIn(dir, output string, slots []Slot, size int64, restart bool) (*Partial, error) {
-	p := &Partial{output: output, dir: dir, slots: slots}
+	return OpenParts(dir, output, slots, size, 0, restart)
+}
+
+// OpenParts is OpenIn with the data in parts of so many bytes, 0 for one file.
+// The output is in such parts too then, see package split: the caller ends with
+// CommitParts or Close.
+func OpenParts(dir, output string, slots []Slot, size, part int64, restart bool) (*Partial, error) {
+	p := &Partial{output: output, dir: dir, slots: slots, part: part}
 	var err error
 	if p.lock, err = acquire(p.dir, p.path(lockName)); err != nil {
 		return nil, err
@@ -95,7 +112,7 @@ func (p *Partial) giveUp() error {
 	if p.data != nil {
 		errs = append(errs, p.data.Close())
 	}
-	errs = append(errs, p.discard(dataName), p.lock.remove(p.dir))
+	errs = append(errs, p.discard(dataName, partsName), p.lock.remove(p.dir))
 	p.data, p.lock = nil, nil
 	return errors.Join(errs...)
 }
@@ -103,11 +120,14 @@ func (p *Partial) giveUp() error {
 func (p *Partial) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *Partial) open(size int64, restart bool) error {
-	if err := p.clear(); err != nil {
+	if err := p.checkParts(); err != nil {
+		return err
+	}
+	if err := errors.Join(p.undo(), p.clear()); err != nil {
 		return err
 	}
 	if restart {
-		if err := p.discard(dataName, journalName, oldDataName, oldJournalName); err != nil {
+		if err := p.discard(outlive...); err != nil {
 			return err
 		}
 	}
@@ -115,8 +135,8 @@ func (p *Partial) open(size int64, restart bool) error {
 	if err != nil {
 		return err
 	}
-	if found != nil && !(found.lays(p.slots, size) && p.has(dataName)) {
-		if err := p.setAside(); err != nil {
+	if found != nil && !(found.lays(p.slots, size, p.part) && p.has(firstName(p.part))) {
+		if err := p.setAside(found.part); err != nil {
 			return err
 		}
 		found = nil
@@ -152,49 +172,20 @@ func (p *Partial) has(name string) bool {
 // setAside makes what is there the old data, from which blobs are salvaged.
 // The journal goes last: a run that finds one without its data knows that it
 // was killed right here, and that the data have gone ahead.
-func (p *Partial) setAside() error {
-	if p.has(dataName) {
-		if err := p.discard(oldDataName, oldJournalName); err != nil {
+func (p *Partial) setAside(part int64) error {
+	name, old := dataName, oldDataName
+	if part > 0 {
+		name, old = partsName, oldPartsName
+	}
+	if p.has(firstName(part)) {
+		if err := p.discard(oldDataName, oldPartsName, oldJournalName); err != nil {
 			return err
 		}
-		if err := os.Rename(p.path(dataName), p.path(oldDataName)); err != nil {
+		if err := os.Rename(p.path(name), p.path(old)); err != nil {
 			return err
 		}
 	}
 	return os.Rename(p.path(journalName), p.path(oldJournalName))
-}
-
-// openData opens the data file, which a journal vouches for, or makes it anew.
-func (p *Partial) openData(found *journal, size int64) error {
-	flags := os.O_RDWR | os.O_CREATE
-	if found == nil {
-		flags |= os.O_TRUNC
-	}
-	f, err := openFile(p.path(dataName), flags)
-	if err != nil {
-		return err
-	}
-	p.data = f
-	if err := p.checkSpace(size); err != nil {
-		return err
-	}
-	if err := markSparse(f); err != nil {
-		return err
-	}
-	return f.Truncate(size)
-}
-
-// checkSpace compares what is still to be written with what is free, where
-// the system tells.
-func (p *Partial) checkSpace(size int64) error {
-	free, ok := freeSpace(p.dir)
-	if !ok {
-		return nil
-	}
-	if need := size - allocated(p.data); need > free {
-		return fmt.Errorf("%w: %s more is needed, %s is free", ErrNoSpace, humanSize(need), humanSize(free))
-	}
-	return nil
 }
 
 func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 4) }
@@ -224,58 +215,9 @@ func (p *Partial) openJournal(found *journal, size int64) error {
 		return err
 	}
 	if found == nil {
-		_, err = f.Write(header(p.slots, size))
+		_, err = f.Write(header(p.slots, size, p.part))
 	}
 	return err
-}
-
-// salvage carries over from the old data what is wanted and right.
-func (p *Partial) salvage() error {
-	old, err := readJournal(p.path(oldJournalName))
-	if err != nil || old == nil {
-		return err
-	}
-	data, err := openFile(p.path(oldDataName), os.O_RDONLY)
-	if err == nil {
-		err = errors.Join(p.carryAll(data, old), data.Close())
-	}
-	if err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	return p.discard(oldJournalName, oldDataName)
-}
-
-func (p *Partial) carryAll(data io.ReaderAt, old *journal) error {
-	for i, s := range old.slots {
-		to := slices.IndexFunc(p.slots, func(want Slot) bool { return want.Digest == s.Digest && want.Size == s.Size })
-		if to < 0 {
-			continue
-		}
-		if err := p.carry(io.NewSectionReader(data, s.Offset, s.Size), old.records[i], p.places[to]); err != nil {
-			return fmt.Errorf("carry blob %s over: %w", s.Digest, err)
-		}
-	}
-	return nil
-}
-
-func (p *Partial) carry(from io.ReaderAt, records []record, to *place) error {
-	carried := map[record]bool{} // by a run that was killed
-	for _, r := range to.records {
-		carried[r] = true
-	}
-	for _, r := range records {
-		if carried[r] {
-			continue
-		}
-		buf := make([]byte, r.Len)
-		if _, err := from.ReadAt(buf, r.Off); err != nil || crc32.Checksum(buf, castagnoli) != r.crc {
-			continue // a hint that was wrong
-		}
-		if _, err := to.WriteAt(buf, r.Off); err != nil {
-			return err
-		}
-	}
-	return to.flush()
 }
 
 // Place is where the blob goes that stands in one of the slots.
@@ -289,15 +231,19 @@ func (p *Partial) Place(d digest.Digest) image.Place {
 
 // WriteAt writes bytes of the output that belong to no blob. They are not
 // journaled: they are written anew by every run.
-func (p *Partial) WriteAt(b []byte, off int64) (int, error) { return p.data.WriteAt(b, off) }
+func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
+	n, err := p.data.WriteAt(b, off)
+	return n, tooLarge(err, 0)
+}
 
 // Commit gives the data its final name, durably, and removes the partial. On
-// error the partial is still there, and Close is still due.
+// error the partial is still there, and Close is still due. It is for data that
+// are one file.
 func (p *Partial) Commit() error {
 	if info, err := os.Stat(p.output); err == nil && info.Mode().IsRegular() {
-		_ = p.data.Chmod(info.Mode().Perm()) // who may read an output that is replaced, does not change
+		_ = os.Chmod(p.path(dataName), info.Mode().Perm()) // who may read an output that is replaced, does not change
 	}
-	if err := p.data.Sync(); err != nil {
+	if err := p.data.Each((*os.File).Sync); err != nil {
 		return fmt.Errorf("sync %s: %w", p.path(dataName), err)
 	}
 	if err := p.data.Close(); err != nil {
@@ -357,7 +303,7 @@ func Remove(dir string) error {
 	if p.lock, err = acquire(dir, p.path(lockName)); err != nil {
 		return err
 	}
-	if err := errors.Join(p.clear(), p.discard(dataName, journalName, oldDataName, oldJournalName)); err != nil {
+	if err := errors.Join(p.clear(), p.discard(outlive...)); err != nil {
 		return errors.Join(err, p.lock.release())
 	}
 	return p.lock.remove(dir)
@@ -374,14 +320,22 @@ func (p *Partial) wrote(n int64) {
 	}
 	if p.written.Add(n) >= flushStep {
 		p.written.Store(0)
-		startWriteback(p.data)
+		_ = p.data.Each(func(f *os.File) error {
+			startWriteback(f)
+			return nil
+		})
 	}
 }
 
-// discard removes files of the partial that may not be there.
+// discard removes files of the partial, and directories of parts, that may not
+// be there.
 func (p *Partial) discard(names ...string) error {
 	for _, name := range names {
-		if err := os.Remove(p.path(name)); err != nil && !os.IsNotExist(err) {
+		remove := os.Remove
+		if name == partsName || name == oldPartsName {
+			remove = os.RemoveAll
+		}
+		if err := remove(p.path(name)); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}

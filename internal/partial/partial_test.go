@@ -249,7 +249,7 @@ func TestMovedLayoutInterrupted(t *testing.T) {
 		"new journal begun": func(t *testing.T, dir string) {
 			move(t, dir, dataName, oldDataName)
 			move(t, dir, journalName, oldJournalName)
-			journal := header([]Slot{movedB}, 500_000)
+			journal := header([]Slot{movedB}, 500_000, 0)
 			if err := os.WriteFile(filepath.Join(dir, journalName), journal, 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -316,12 +316,12 @@ func TestForeignDirectory(t *testing.T) {
 
 // Links that were planted in the partial are refused, and lead nowhere.
 func TestPlantedLinks(t *testing.T) {
-	for _, name := range []string{dataName, journalName, lockName, oldDataName, oldJournalName} {
+	for _, name := range []string{dataName, partsName, journalName, lockName, oldDataName, oldPartsName, oldJournalName} {
 		for target, made := range map[string]bool{"victim": true, "nowhere": false} {
 			dir := t.TempDir()
 			output, victim := filepath.Join(dir, "out.tar"), filepath.Join(dir, target)
 			if made {
-				if err := os.WriteFile(victim, header([]Slot{slotA}, 1_000_000), 0o666); err != nil {
+				if err := os.WriteFile(victim, header([]Slot{slotA}, 1_000_000, 0), 0o666); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -332,7 +332,7 @@ func TestPlantedLinks(t *testing.T) {
 				t.Skipf("no symbolic links here: %v", err)
 			}
 			if name == oldDataName { // it is looked at only beside its journal
-				if err := os.WriteFile(filepath.Join(output+Suffix, oldJournalName), header([]Slot{slotA}, 1_000_000), 0o666); err != nil {
+				if err := os.WriteFile(filepath.Join(output+Suffix, oldJournalName), header([]Slot{slotA}, 1_000_000, 0), 0o666); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -342,7 +342,7 @@ func TestPlantedLinks(t *testing.T) {
 				t.Errorf("%s may be a link to what is there: %v", name, made)
 			}
 			got, err := os.ReadFile(victim)
-			if made && (err != nil || !bytes.Equal(got, header([]Slot{slotA}, 1_000_000))) || !made && err == nil {
+			if made && (err != nil || !bytes.Equal(got, header([]Slot{slotA}, 1_000_000, 0))) || !made && err == nil {
 				t.Errorf("%s: what the link leads to was changed (%v)", name, err)
 			}
 		}

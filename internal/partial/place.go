@@ -38,7 +38,7 @@ type place struct {
 func (p *place) WriteAt(b []byte, off int64) (int, error) {
 	n, err := p.partial.data.WriteAt(b, p.partial.slots[p.slot].Offset+off)
 	if err != nil {
-		return n, err
+		return n, tooLarge(err, 0)
 	}
 	p.partial.wrote(int64(n))
 	p.mu.Lock()

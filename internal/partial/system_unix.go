@@ -3,6 +3,7 @@
 package partial
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -19,13 +20,17 @@ func freeSpace(dir string) (int64, bool) {
 }
 
 // allocated is how much of a sparse file stands on the disk already.
-func allocated(f *os.File) int64 {
-	var s unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &s) != nil {
+func allocated(info os.FileInfo) int64 {
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
 		return 0
 	}
 	return s.Blocks * 512
 }
+
+// isTooLarge tells the error of a file that is larger than the file system
+// allows.
+func isTooLarge(err error, _ int64) bool { return errors.Is(err, syscall.EFBIG) }
 
 // own tells whether a file is this user's.
 func own(info os.FileInfo) bool {

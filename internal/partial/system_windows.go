@@ -1,6 +1,7 @@
 package partial
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -20,12 +21,14 @@ func freeSpace(dir string) (int64, bool) {
 }
 
 // allocated is how much of a sparse file stands on the disk already.
-func allocated(f *os.File) int64 {
-	info, err := f.Stat()
-	if err != nil {
-		return 0
-	}
-	return info.Size()
+func allocated(info os.FileInfo) int64 { return info.Size() }
+
+// isTooLarge tells the error of a file that is larger than the file system
+// allows. FAT32 says of a size beyond its limit that the disk is full; whether it
+// is was asked before.
+func isTooLarge(err error, size int64) bool {
+	const most = 1<<32 - 1
+	return errors.Is(err, windows.ERROR_FILE_TOO_LARGE) || size > most && errors.Is(err, windows.ERROR_DISK_FULL)
 }
 
 // own is not asked on Windows, where making links is a privilege.

@@ -137,16 +137,27 @@ func TestPlainMovesBack(t *testing.T) {
 }
 
 func TestSummary(t *testing.T) {
-	d := descriptor(1, 100*mb)
+	d, d2, d3 := descriptor(1, 100*mb), descriptor(2, 10*mb), descriptor(3, 3*mb)
+	settled := func(kind image.EventKind, d image.Descriptor) image.Event { return image.Event{Kind: kind, Blob: d} }
+	sent := settled(image.EventBlobSent, d)
+	mounted, there := settled(image.EventBlobMounted, d2), settled(image.EventBlobThere, d3)
 	for name, test := range map[string]struct {
 		events []image.Event
 		want   string
 	}{
-		"all there":   {[]image.Event{planned(1, 100*mb, 100*mb), started(d, 100*mb), verified(d), done}, "nothing to fetch, 100MB were there already\n"},
-		"no blobs":    {[]image.Event{planned(0, 0, 0), done}, ""},
-		"not planned": {[]image.Event{done}, ""},
-		"stopped":     {[]image.Event{planned(1, 100*mb, 20*mb), started(d, 20*mb), advanced(d, 30*mb), done}, "stopped at 50MB of 100MB (50%) after 0s, 20MB were there already\n"},
-		"closed":      {[]image.Event{planned(1, 100*mb, 0)}, "stopped at 0B of 100MB (0%) after 0s\n"},
+		"sent":               {[]image.Event{planned(1, 100*mb, 0), started(d, 0), advanced(d, 100*mb), verified(d), sent, done}, "100MB sent in 0s\n"},
+		"sent and more":      {[]image.Event{planned(3, 113*mb, 0), there, started(d, 0), advanced(d, 100*mb), verified(d), mounted, sent, done}, "100MB sent in 0s; 10MB mounted, 3MB were there already\n"},
+		"sent twice":         {[]image.Event{planned(2, 200*mb, 0), started(d, 0), advanced(d, 100*mb), verified(d), sent, started(d, 0), advanced(d, 100*mb), verified(d), sent, done}, "200MB sent in 0s\n"},
+		"only mounted":       {[]image.Event{planned(1, 10*mb, 0), mounted, done}, "nothing to send, 10MB mounted\n"},
+		"nothing to send":    {[]image.Event{planned(2, 13*mb, 0), mounted, there, done}, "nothing to send, 10MB mounted, 3MB were there already\n"},
+		"lost on the way":    {[]image.Event{planned(1, 100*mb, 0), started(d, 0), advanced(d, 60*mb), advanced(d, -60*mb), started(d, 0), advanced(d, 100*mb), verified(d), sent, done}, "100MB sent in 0s\n"},
+		"stopped copying":    {[]image.Event{planned(2, 103*mb, 0), there, started(d, 0), advanced(d, 47*mb), done}, "stopped at 50MB of 103MB (48%) after 0s; 3MB were there already\n"},
+		"told after the end": {[]image.Event{planned(1, 10*mb, 0), mounted, done, there}, "nothing to send, 10MB mounted\n"},
+		"all there":          {[]image.Event{planned(1, 100*mb, 100*mb), started(d, 100*mb), verified(d), done}, "nothing to fetch, 100MB were there already\n"},
+		"no blobs":           {[]image.Event{planned(0, 0, 0), done}, ""},
+		"not planned":        {[]image.Event{done}, ""},
+		"stopped":            {[]image.Event{planned(1, 100*mb, 20*mb), started(d, 20*mb), advanced(d, 30*mb), done}, "stopped at 50MB of 100MB (50%) after 0s, 20MB were there already\n"},
+		"closed":             {[]image.Event{planned(1, 100*mb, 0)}, "stopped at 0B of 100MB (0%) after 0s\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(Options{Mode: Plain})
