@@ -109,6 +109,9 @@ func (p *pull) joinedImages(ctx context.Context, source *joined, path string) ([
 		if err != nil {
 			return nil, fmt.Errorf("apply %s: %w", path, err)
 		}
+		if stored.Subject != "" {
+			img = asReferrer(img, stored)
+		}
 		p.roots[img.Label] = img.Root().Digest
 		images = append(images, img)
 	}

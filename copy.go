@@ -33,11 +33,19 @@ type CopyOptions struct {
 	// change with that. What goes into registries is written as a layout first,
 	// in the system's directory for temporary files.
 	Layers Compression
+	// Referrers takes along what refers to the images and their manifests:
+	// signatures, SBOMs, attestations, and what refers to those. They are what
+	// the source's referrers API or its referrers tag lists, and cosign's tags.
+	// What the source lists and has not got, or what davit does not read, is
+	// left out with a warning; and what refers to an index that is trimmed,
+	// with a note.
+	Referrers bool
 	// SkipSame takes an image for copied whose name at the destination means
 	// what it means at the source, without a look at its blobs. Where all
 	// platforms are wanted that costs one request on each side; else also the
 	// manifests and configs of the source. An archive in which something is to
-	// be different is written anew as a whole.
+	// be different is written anew as a whole. With Referrers these are looked for
+	// all the same, and what is not there yet is copied.
 	SkipSame bool
 	// DryRun finds out what would be sent, and sends nothing. The results tell it.
 	DryRun bool
@@ -61,6 +69,8 @@ type CopyItem struct {
 	Source, Destination string
 	// Platforms, if there are any, are taken in place of the options'.
 	Platforms []string
+	// Referrers takes them along as the options' does.
+	Referrers bool
 }
 
 // CopyResult is what was copied of one image. Its JSON is the command line's
@@ -83,6 +93,9 @@ type CopyResult struct {
 	Size    int64 `json:"size"`
 	Sent    int64 `json:"sent"`
 	Mounted int64 `json:"mounted"`
+	// Referrers is how many went along, or were there. Their bytes are counted
+	// above.
+	Referrers int `json:"referrers,omitempty"`
 	// Seconds is how long the copy took, of all images.
 	Seconds float64 `json:"seconds"`
 }

@@ -73,7 +73,7 @@ func (b *copyBatch) run(ctx context.Context) {
 	b.progress = newCopyProgress(b.opts.Transfer.Events, b.deliveries)
 	defer b.progress.end()
 	for _, j := range b.jobs {
-		if j.err == nil && !j.done && j.missing == 0 {
+		if j.err == nil && !j.done && j.missing == 0 && j.parent == nil {
 			b.finishBeside(ctx, j)
 		}
 	}
@@ -88,6 +88,8 @@ func (b *copyBatch) run(ctx context.Context) {
 	b.ended = true
 	b.mu.Unlock()
 	b.finishing.Wait()
+	b.finishReferrers(ctx)
+	b.listReferrers(ctx)
 }
 
 // next is what goes in the next pass: each blob once.
@@ -231,7 +233,7 @@ func (b *copyBatch) account(d *delivery, how image.EventKind) (whole []*copyJob)
 		payer.count(d.blob, how)
 	}
 	for _, j := range d.jobs {
-		if j.missing--; j.missing == 0 && j.err == nil {
+		if j.missing--; j.missing == 0 && j.err == nil && j.parent == nil {
 			whole = append(whole, j)
 		}
 	}

@@ -114,9 +114,11 @@ func (c *copying) compare(ctx context.Context, j *copyJob, there []image.Stored)
 		}
 		name, j.digest = j.image.Name, j.image.Entry().Digest
 	}
-	j.same = j.isStored(name, there, j.digest)
+	if j.same = j.isStored(name, there, j.digest); j.same && j.refers {
+		j.same, err = c.haveReferrers(ctx, j, there)
+	}
 	j.done = j.same
-	return nil
+	return err
 }
 
 // isStored says whether a store has an image by the name that the job's gets
@@ -151,7 +153,7 @@ func (c *copying) find(ctx context.Context, j *copyJob) error {
 
 // asked is what a pull is asked for.
 func (j *copyJob) asked() asked {
-	a := asked{Location: j.from, platforms: j.platforms, tag: j.to.Tag}
+	a := asked{Location: j.from, platforms: j.platforms, alone: !j.refers, tag: j.to.Tag}
 	if j.to.Name != "" {
 		a.name, _ = ref.ParseName(j.to.Name) // ParseDestination has read it
 	}
@@ -186,6 +188,7 @@ func (c *copying) writeOnce(ctx context.Context, at Destination, jobs []*copyJob
 	}
 	results := c.pull(ctx, jobs, all, PullOptions{
 		Format: at.Format, Output: at.Path, NoForeign: c.opts.NoForeign, Layers: c.opts.Layers, KeepGoing: keepGoing,
+		Referrers: slices.ContainsFunc(jobs, func(j *copyJob) bool { return j.refers }),
 	})
 	first := true
 	for _, j := range jobs {

@@ -92,12 +92,17 @@ func (c *copying) placeConfig(ctx context.Context, j *copyJob, config image.Cont
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !j.target.has[idOf(config.Descriptor)] { // another image may have sent it meanwhile
+		j.count(config.Descriptor, how)
+	}
 	c.holds(j.target, config.Descriptor)
-	j.count(config.Descriptor, how)
 	return nil
 }
 
 func (c *copying) manifest(ctx context.Context, j *copyJob, m image.Content, tag string) error {
-	_, err := j.target.PushManifest(ctx, m, tag)
+	pushed, err := j.target.PushManifest(ctx, m, tag)
+	if err == nil && !pushed.SubjectKnown {
+		c.unlisted(j, m)
+	}
 	return err
 }

@@ -106,7 +106,12 @@ func (c *copying) planDisk(ctx context.Context, at Destination, jobs []*copyJob)
 		if j.err != nil || c.over(ctx) {
 			continue
 		}
-		for _, d := range j.image.Blobs() {
+		blobs, err := c.planReferrers(ctx, j)
+		if err != nil {
+			c.fail(j, err)
+			continue
+		}
+		for _, d := range blobs {
 			if !counted[d.Digest] && (at.Format != OCI || !holds(ctx, there, d.Digest)) {
 				j.sent += d.Size
 			}

@@ -94,14 +94,20 @@ func (c *copying) send(ctx context.Context, jobs []*copyJob) {
 	switch {
 	case c.over(ctx):
 	case c.opts.DryRun:
-		newCopyBatch(c, jobs).plan(ctx)
+		newCopyBatch(c, withReferrers(jobs)).plan(ctx)
 	default:
-		newCopyBatch(c, jobs).run(ctx)
+		newCopyBatch(c, withReferrers(jobs)).run(ctx)
 	}
 }
 
 // fail notes why an image cannot be copied. The caller holds no lock.
 func (c *copying) fail(j *copyJob, err error) {
+	if j.parent != nil {
+		if !c.failReferrer(j, err) {
+			return
+		}
+		j = j.parent
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if j.err == nil {

@@ -17,11 +17,17 @@ type copyJob struct {
 	from      Location
 	to        Destination
 	platforms image.Platforms
+	refers    bool // what refers to it goes along
 
 	image  image.Image // once it is resolved
 	target *copyTarget // where it goes into a registry
 	disk   *PullResult // where it went onto the disk
 	label  string      // what messages call it, where that is not the image's own
+
+	parent    *copyJob               // of what goes along with an image: the image's
+	after     *copyJob               // likewise: what brings what it refers to
+	referrers []*copyJob             // what goes along
+	unlisted  map[digest.Digest]bool // manifests that the target does not list itself
 
 	missing       int // blobs that the target does not have yet
 	sent, mounted int64
@@ -33,7 +39,7 @@ type copyJob struct {
 
 // newCopyJob reads what is to be copied where.
 func newCopyJob(item CopyItem, opts CopyOptions) (*copyJob, error) {
-	j := &copyJob{platforms: image.Platforms{All: true}}
+	j := &copyJob{platforms: image.Platforms{All: true}, refers: item.Referrers || opts.Referrers}
 	var err error
 	if j.from, err = ParseLocation(item.Source); err != nil {
 		return nil, err
@@ -65,7 +71,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	whole := j.platforms.All && !j.platforms.Present
-	if c.opts.SkipSame && whole {
+	if c.opts.SkipSame && whole && !j.refers {
 		if err := c.skip(ctx, l, j); err != nil || j.done {
 			return err
 		}
@@ -75,6 +81,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	}
 	j.image.Source, j.image.Mirrors = layerSources(l.source.Source)
 	j.image.Label = cmp.Or(j.label, j.image.Label)
+	root := j.image.Root().Digest
 	if err := c.trim(j); err != nil {
 		return err
 	}
@@ -84,10 +91,10 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
 	}
-	if c.opts.SkipSame && !whole && c.names(ctx, j, j.image.Entry().Digest) {
+	if c.opts.SkipSame && (!whole || j.refers) && c.names(ctx, j, j.image.Entry().Digest) {
 		j.same, j.done, j.digest = true, true, j.image.Entry().Digest
 	}
-	return nil
+	return c.refer(ctx, l, j, root)
 }
 
 // tag is the tag that an image has where it is; empty where it has none.
@@ -189,18 +196,9 @@ func (j *copyJob) result() CopyResult {
 		r.Source, r.Path, r.Digest = j.disk.Reference, j.disk.Path, digest.Digest(j.disk.Digest)
 		r.Size = j.disk.Size
 	case !j.same:
-		r.Digest = j.image.Entry().Digest
-		for _, d := range j.image.Blobs() {
-			r.Size += d.Size
-		}
-		seen := map[digest.Digest]bool{}
-		for _, m := range j.image.Manifests {
-			if !seen[m.Config.Digest] {
-				seen[m.Config.Digest] = true
-				r.Size += m.Config.Size
-			}
-		}
+		r.Digest, r.Size = j.image.Entry().Digest, contentSize([]image.Image{j.image})
 	}
+	r.addReferrers(j)
 	return r
 }
 

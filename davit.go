@@ -89,6 +89,9 @@ type PullOptions struct {
 	// are. Manifests name them still, byte for byte. A Rootfs or Files is what
 	// the other layers make.
 	NoForeign bool
+	// Referrers takes along what refers to the images, as CopyOptions has it.
+	// Archive and OCI have it: as further images, which loaders pass over.
+	Referrers bool
 	// Since names bases: what the other side has already. Layers that one has
 	// are left out of an Archive or OCI layout, which is a delta then, and says
 	// in index.json which base has them; configs and manifests are always there.
@@ -148,6 +151,8 @@ type PullResult struct {
 	Size int64 `json:"size"`
 	// Fetched is the bytes of blobs that came over the network, of all images.
 	Fetched int64 `json:"fetched"`
+	// Referrers is how many of them went along.
+	Referrers int `json:"referrers,omitempty"`
 	// LeftOut is the bytes of the image's layers that were left out since a base
 	// has them (PullOptions.Since).
 	LeftOut int64 `json:"left_out,omitempty"`

@@ -18,6 +18,9 @@ type documents struct {
 	mu    sync.Mutex
 	known map[string]image.Content // by tag or digest
 	kept  int                      // bytes
+
+	searching sync.Once
+	search    *image.ReferrerSearch // of a store
 }
 
 // maxKept bounds the bytes of the manifests that one look keeps in memory.
@@ -81,7 +84,8 @@ func (d *documents) Describe(ctx context.Context, tagOrDigest string) (image.Des
 // the store holds of them. Any other source that lists none has none.
 func (d *documents) Referrers(ctx context.Context, subject digest.Digest) ([]image.Descriptor, error) {
 	if store, ok := d.Source.(image.Store); ok {
-		return image.StoredReferrers(ctx, d, store.Images(), subject)
+		d.searching.Do(func() { d.search = image.NewReferrerSearch(d, store.Images()) })
+		return d.search.Of(ctx, subject)
 	}
 	lister, ok := d.Source.(image.ReferrerLister)
 	if !ok {

@@ -94,7 +94,7 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 	}
 	failures = append(failures, lost...)
 	var results []PullResult
-	for _, img := range written.images {
+	for _, img := range withoutReferrers(written.images) {
 		r := p.result(img, written)
 		r.Seconds = time.Since(begun).Seconds()
 		results = append(results, r)
@@ -110,6 +110,8 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 type asked struct {
 	Location
 	platforms image.Platforms
+	// alone: nothing goes along that refers to it, whatever the options say.
+	alone bool
 	// name is what it is called where it goes; tag the tag alone that it gets
 	// there. Empty: it is called as what it is asked by.
 	name ref.Reference
@@ -131,6 +133,8 @@ type pull struct {
 	roots   map[string]digest.Digest // what each image was named by, by its label
 	located map[string]Location      // by label
 	results map[Location]PullResult  // of what was written
+
+	referrers attachments
 }
 
 // newPull finds what is wrong before any request is made.
@@ -207,6 +211,10 @@ func (o PullOptions) Validate(images int) error {
 		return fmt.Errorf("format %s has no index that could be trimmed", o.Format)
 	case o.Stream != nil && o.Format != Archive && o.Format != Rootfs:
 		return fmt.Errorf("format %s is a directory and cannot be streamed", o.Format)
+	case o.Referrers && !carried:
+		return fmt.Errorf("format %s has no place for referrers: archive and oci have", o.Format)
+	case o.Referrers && o.Layers != "":
+		return errors.New("re-encoded layers make another image, to which no referrer refers")
 	case len(o.Since) > 0 && !carried:
 		return fmt.Errorf("format %s has no layers that could be left out", o.Format)
 	case len(o.Since) > 0 && o.Layers != "":
@@ -344,7 +352,10 @@ func (p *pull) resolveOne(ctx context.Context, a asked) (image.Image, digest.Dig
 	}
 	img = p.without(img)
 	p.warn(img)
-	return img, root, nil
+	if a.alone {
+		return img, root, nil
+	}
+	return img, root, p.refer(ctx, l, img, root)
 }
 
 // called is what an image of some name is called where it goes.
@@ -380,17 +391,22 @@ func (p *pull) writeAll(ctx context.Context, images []image.Image) (written, []F
 	var lost []Failure
 	var fetched int64
 	for {
-		w, err := p.write(ctx, images)
+		all := p.withReferrers(images)
+		w, err := p.write(ctx, all)
 		fetched += w.stats.Fetched
 		if err == nil {
 			w.stats.Fetched = fetched
 			return w, lost, nil
 		}
 		var blobs *transfer.BlobsError
-		if len(p.from) == 1 || !errors.As(err, &blobs) {
+		if len(p.from) == 1 && !p.opts.Referrers || !errors.As(err, &blobs) {
 			return written{}, nil, err
 		}
-		failed, rest := p.split(images, blobs)
+		failed, rest := p.split(all, blobs)
+		rest = withoutReferrers(rest)
+		if len(rest) == len(images) && p.dropReferrers(images, failed, blobs) {
+			continue
+		}
 		lost = append(lost, failed...)
 		if !p.opts.KeepGoing || len(rest) == 0 {
 			return written{}, nil, p.failure(lost, 0)
@@ -437,6 +453,7 @@ func (p *pull) result(img image.Image, w written) PullResult {
 		Layer:     w.layer,
 		Size:      w.size,
 		Fetched:   w.stats.Fetched,
+		Referrers: len(p.referrers.of[attachedTo(img)]),
 		LeftOut:   leftOut(img),
 	}
 	if config, err := image.ParseConfig(first.Config); err == nil && first.IsImage() {

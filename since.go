@@ -146,20 +146,23 @@ func (p *pull) without(img image.Image) image.Image {
 	if len(p.bases) == 0 {
 		return img
 	}
-	img, layers := image.WithoutBlobs(img, func(layer image.Descriptor) (string, bool) {
-		for _, b := range p.bases {
-			if b.has(layer) {
-				return b.name, true
-			}
-		}
-		return "", false
-	})
+	img, layers := image.WithoutBlobs(img, p.baseOf)
 	if len(layers) == 0 {
 		p.note("%s: no base has a layer of it, so nothing is left out", img.Label)
 		return img
 	}
 	p.note("%s: layers that a base has are left out (%d, of %s)", img.Label, len(layers), units.HumanSizeWithPrecision(float64(sizeOf(layers)), 3))
 	return img
+}
+
+// baseOf is the first base that has a layer.
+func (p *pull) baseOf(layer image.Descriptor) (name string, ok bool) {
+	for _, b := range p.bases {
+		if b.has(layer) {
+			return b.name, true
+		}
+	}
+	return "", false
 }
 
 func sizeOf(blobs []image.Descriptor) (sum int64) {

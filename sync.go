@@ -74,7 +74,7 @@ func checkTargets(list synclist.List) error {
 
 // syncItem is an image of a list as one to be copied.
 func syncItem(img synclist.Image) CopyItem {
-	item := CopyItem{Source: nameInRegistry(img.Source), Destination: img.Path, Platforms: img.Platforms}
+	item := CopyItem{Source: nameInRegistry(img.Source), Destination: img.Path, Platforms: img.Platforms, Referrers: img.Referrers}
 	if img.Path == "" {
 		item.Destination = nameInRegistry(img.Destination)
 	}

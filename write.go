@@ -229,10 +229,10 @@ func (p *pull) fill(ctx context.Context, out image.Output, todo []transfer.Item)
 }
 
 // transfer is how blobs are fetched: of several images, one that cannot be had
-// does not keep the others.
+// does not keep the others, and neither does what refers to them.
 func (p *pull) transfer() transfer.Options {
 	opts := p.opts.Transfer
-	opts.KeepGoing = len(p.from) > 1
+	opts.KeepGoing = len(p.from) > 1 || p.opts.Referrers
 	return opts
 }
 

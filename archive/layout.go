@@ -160,15 +160,22 @@ func documents(images []image.Image) ([]document, error) {
 	entries := []DockerImage{}
 	var names []ref.Reference
 	for _, img := range images {
-		names = append(names, img.Name)
+		if img.Subject == "" {
+			names = append(names, img.Name)
+		}
 	}
 	refNames := image.RefNames(names)
 	delta := image.DeltaOf(images...)
 	if err := delta.Annotate(&index); err != nil {
 		return nil, err
 	}
-	for i, img := range images {
-		index.Manifests = append(index.Manifests, delta.Entry(img, refNames[i]))
+	for _, img := range images {
+		if img.Subject != "" {
+			index.Manifests = append(index.Manifests, delta.Entry(img, ""))
+			continue
+		}
+		index.Manifests = append(index.Manifests, delta.Entry(img, refNames[0]))
+		refNames = refNames[1:]
 		if img.Manifests[0].IsImage() {
 			entries = append(entries, manifestEntry(img))
 		}

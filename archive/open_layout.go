@@ -33,7 +33,7 @@ func (r *Reader) readLayout(docker bool) error {
 			r.listed[d.Digest] = d
 		}
 		s := image.StoredOf(d)
-		nameless = nameless || s.Name == ""
+		nameless = nameless || s.Name == "" && s.Subject == ""
 		r.images = append(r.images, s)
 	}
 	if nameless && docker {
@@ -75,7 +75,7 @@ func (r *Reader) nameByDocker() {
 	budget := maxNamed
 	for _, s := range r.images {
 		before := len(named)
-		if s.Name == "" {
+		if s.Name == "" && s.Subject == "" {
 			for _, config := range r.configs(s.Descriptor, &budget) {
 				for _, name := range names[config] {
 					if !taken[name] {

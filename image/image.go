@@ -51,6 +51,9 @@ type Image struct {
 	Source Source
 	// Mirrors are asked for layers before Source is, all at once.
 	Mirrors []Source
+	// Subject is what the image refers to, where it goes along with that: a
+	// signature or an SBOM. Its Name's tag, if any, is one of cosign's.
+	Subject digest.Digest
 }
 
 // Manifest is one manifest of an image, with what it names: an image of one

@@ -1,13 +1,13 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -53,11 +53,10 @@ func IsReferrersTag(tag string) bool {
 	return len(digits) == referrersTagDigits && CheckDigest(digest.Digest(algorithm+":"+digits+digits)) == nil
 }
 
-// WithoutReferrers are the images whose tag is no referrers tag; all of them
-// where each is one.
+// WithoutReferrers are the images that are not kept as what refers to others; all
+// of them where each is.
 func WithoutReferrers(images []Stored) []Stored {
-	isReferrers := func(s Stored) bool { return IsReferrersTag(s.Tag()) }
-	if others := slices.DeleteFunc(slices.Clone(images), isReferrers); len(others) > 0 {
+	if others := slices.DeleteFunc(slices.Clone(images), Stored.IsReferrer); len(others) > 0 {
 		return others
 	}
 	return images
@@ -66,18 +65,42 @@ func WithoutReferrers(images []Stored) []Stored {
 // maxStoredBytes is of all manifests that are read to find an image's referrers.
 const maxStoredBytes = 64 << 20
 
-// StoredReferrers lists what refers to a manifest or index among the images of a
-// Store, which source reads: what the index under the referrers tag names, then
-// the images whose subject it is (OCI image-spec, manifest.md, "subject"), then
-// what cosign keeps under tags. Each is there once. None is no error.
+// ReferrerSearch finds what refers to what among the images of a Store, whose
+// manifests it reads once, when it is first asked. It may be asked by many
+// goroutines at once.
+type ReferrerSearch struct {
+	source Source
+	tagged map[string][]Stored
+	images []Stored
+
+	mu        sync.Mutex
+	read      bool
+	bySubject map[digest.Digest][]Descriptor
+}
+
+// NewReferrerSearch is for images that source reads. It reads nothing yet.
+func NewReferrerSearch(source Source, images []Stored) *ReferrerSearch {
+	r := &ReferrerSearch{source: source, images: images, tagged: map[string][]Stored{}}
+	for _, img := range images {
+		if tag := img.Tag(); tag != "" {
+			r.tagged[tag] = append(r.tagged[tag], img)
+		}
+	}
+	return r
+}
+
+// Of lists what refers to a manifest or index: what the index under the referrers
+// tag names, then the images whose subject it is (OCI image-spec, manifest.md,
+// "subject"), then what cosign keeps under tags. Each is there once. None is no
+// error.
 //
 // A descriptor whose digest or size is none is left out, and so is an image that
 // cannot be read. The error wraps ErrVerification where the index is malformed,
 // or where more than MaxDescriptors images or 64 MiB would have to be read.
-func StoredReferrers(ctx context.Context, source Source, images []Stored, subject digest.Digest) ([]Descriptor, error) {
-	s := storedSearch{source: source, images: images, subject: subject, left: maxStoredBytes, seen: map[digest.Digest]bool{subject: true}}
+func (r *ReferrerSearch) Of(ctx context.Context, subject digest.Digest) ([]Descriptor, error) {
+	s := storedSearch{ReferrerSearch: r, subject: subject, left: maxStoredBytes, seen: map[digest.Digest]bool{subject: true}}
 	err := CheckDigest(subject)
-	for _, find := range []func(context.Context) error{s.byTag, s.bySubject, s.byCosign} {
+	for _, find := range []func(context.Context) error{s.byTag, s.byManifest, s.byCosign} {
 		if err == nil {
 			err = find(ctx)
 		}
@@ -90,8 +113,7 @@ func StoredReferrers(ctx context.Context, source Source, images []Stored, subjec
 
 // storedSearch is one search for the referrers of a subject.
 type storedSearch struct {
-	source  Source
-	images  []Stored
+	*ReferrerSearch
 	subject digest.Digest
 	left    int64                  // bytes that may be read
 	seen    map[digest.Digest]bool // what was found, and the subject
@@ -101,11 +123,11 @@ type storedSearch struct {
 // byTag reads the index that stands under the referrers tag.
 func (s *storedSearch) byTag(ctx context.Context) error {
 	tag := ReferrersTag(s.subject)
-	for _, img := range s.images {
-		if img.Tag() != tag || img.Digest == s.subject {
+	for _, img := range s.tagged[tag] {
+		if img.Digest == s.subject {
 			continue
 		}
-		c, err := s.read(ctx, img)
+		c, err := s.manifest(ctx, img, &s.left)
 		if errors.Is(err, ErrNotFound) || err == nil && !IsIndex(c.MediaType) {
 			continue
 		}
@@ -125,55 +147,56 @@ func (s *storedSearch) byTag(ctx context.Context) error {
 	return nil
 }
 
-// bySubject reads the images, to find those that name the subject.
-func (s *storedSearch) bySubject(ctx context.Context) error {
-	met := map[digest.Digest]bool{s.subject: true}
-	for _, img := range s.images {
+// byManifest takes the images that name the subject.
+func (s *storedSearch) byManifest(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read {
+		if err := s.readAll(ctx); err != nil {
+			return err
+		}
+		s.read = true
+	}
+	for _, d := range s.bySubject[s.subject] {
+		if err := s.add(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll reads the images, to find those that name a subject.
+func (r *ReferrerSearch) readAll(ctx context.Context) error {
+	r.bySubject = map[digest.Digest][]Descriptor{}
+	left := int64(maxStoredBytes)
+	met := map[digest.Digest]bool{}
+	for _, img := range r.images {
 		vague := isVague(img.MediaType)
 		if met[img.Digest] || img.Made || img.Size > MaxManifestSize || !vague && !IsIndex(img.MediaType) && !IsManifest(img.MediaType) {
 			continue
 		}
-		if len(met) > MaxDescriptors {
+		if len(met) == MaxDescriptors {
 			return fmt.Errorf("%w: there are more than %d images", ErrVerification, MaxDescriptors)
 		}
 		met[img.Digest] = true
-		c, err := s.read(ctx, img)
+		c, err := r.manifest(ctx, img, &left)
 		switch {
 		case ctx.Err() != nil, errors.Is(err, errStoredBytes):
 			return err
 		case err != nil:
 			continue // it may be no referrer at all
 		}
-		if d, ok := referrerOf(c, s.subject); ok {
-			if err := s.add(d); err != nil {
-				return err
-			}
+		if d, subject, ok := DescribeReferrer(c); ok {
+			r.bySubject[subject] = append(r.bySubject[subject], d)
 		}
 	}
 	return nil
 }
 
-// referrerOf describes a manifest or index as lists of referrers do, if its
-// subject is that.
-func referrerOf(c Content, subject digest.Digest) (Descriptor, bool) {
-	d := Descriptor{MediaType: c.MediaType, Digest: c.Digest, Size: int64(len(c.Bytes))}
-	if IsIndex(c.MediaType) {
-		index, err := ParseIndex(c)
-		d.ArtifactType, d.Annotations = index.ArtifactType, index.Annotations
-		return d, err == nil && index.Subject != nil && index.Subject.Digest == subject
-	}
-	manifest, err := ParseManifest(c)
-	d.ArtifactType, d.Annotations = cmp.Or(manifest.ArtifactType, manifest.Config.MediaType), manifest.Annotations
-	return d, err == nil && manifest.Subject != nil && manifest.Subject.Digest == subject
-}
-
 // byCosign takes what stands under cosign's tags.
 func (s *storedSearch) byCosign(context.Context) error {
 	for _, c := range CosignTags {
-		for _, img := range s.images {
-			if img.Tag() != ReferrersTag(s.subject)+c.Suffix {
-				continue
-			}
+		for _, img := range s.tagged[ReferrersTag(s.subject)+c.Suffix] {
 			if err := s.add(Descriptor{MediaType: img.MediaType, Digest: img.Digest, Size: img.Size, ArtifactType: c.ArtifactType}); err != nil {
 				return err
 			}
@@ -185,12 +208,12 @@ func (s *storedSearch) byCosign(context.Context) error {
 // errStoredBytes: too much would have to be read.
 var errStoredBytes = fmt.Errorf("%w: the manifests have more than %d bytes together", ErrVerification, maxStoredBytes)
 
-// read reads an image's manifest or index.
-func (s *storedSearch) read(ctx context.Context, img Stored) (Content, error) {
-	if s.left -= max(0, img.Size); s.left < 0 {
+// manifest reads an image's manifest or index, of the bytes that are left.
+func (r *ReferrerSearch) manifest(ctx context.Context, img Stored, left *int64) (Content, error) {
+	if *left -= max(0, img.Size); *left < 0 {
 		return Content{}, errStoredBytes
 	}
-	return s.source.Manifest(ctx, img.Digest.String())
+	return r.source.Manifest(ctx, img.Digest.String())
 }
 
 // add adds what was not found before.

@@ -110,7 +110,7 @@ func index(subject *image.Descriptor, all ...image.Descriptor) ocispec.Index {
 
 // What refers to an image is found by the referrers tag, by subject and by
 // cosign's tags, each once.
-func TestStoredReferrers(t *testing.T) {
+func TestReferrerSearch(t *testing.T) {
 	const manifest, list = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex
 	src := &manifests{all: map[string]image.Content{}}
 	app := src.add(t, "v1", manifest, artifact("app", nil))
@@ -143,25 +143,25 @@ func TestStoredReferrers(t *testing.T) {
 		listOf.Descriptor,
 		{MediaType: manifest, Digest: signature.Digest, Size: signature.Size, ArtifactType: image.CosignTags[0].ArtifactType},
 	}
-	got, err := image.StoredReferrers(t.Context(), src, images, app.Digest)
+	got, err := image.NewReferrerSearch(src, images).Of(t.Context(), app.Digest)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, %s", err, diff)
 	}
-	if got, err := image.StoredReferrers(t.Context(), src, images, digest.FromString("nobody")); err != nil || got != nil {
+	if got, err := image.NewReferrerSearch(src, images).Of(t.Context(), digest.FromString("nobody")); err != nil || got != nil {
 		t.Errorf("of what nothing refers to: %v, %v", got, err)
 	}
-	if _, err := image.StoredReferrers(t.Context(), src, images, "sha256:../.."); !errors.Is(err, image.ErrVerification) {
+	if _, err := image.NewReferrerSearch(src, images).Of(t.Context(), "sha256:../.."); !errors.Is(err, image.ErrVerification) {
 		t.Errorf("of what is no digest: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := image.StoredReferrers(ctx, src, images, app.Digest); !errors.Is(err, context.Canceled) {
+	if _, err := image.NewReferrerSearch(src, images).Of(ctx, app.Digest); !errors.Is(err, context.Canceled) {
 		t.Errorf("after its end: %v", err)
 	}
 }
 
 // A store cannot have any number of documents read.
-func TestStoredReferrersOfHostileStore(t *testing.T) {
+func TestReferrerSearchOfHostileStore(t *testing.T) {
 	const list = ocispec.MediaTypeImageIndex
 	src := &manifests{all: map[string]image.Content{}}
 	app := digest.FromString("app")
@@ -188,7 +188,7 @@ func TestStoredReferrersOfHostileStore(t *testing.T) {
 		{"a malformed index", []image.Stored{malformed}, 1, true},
 	} {
 		src.asked = 0
-		got, err := image.StoredReferrers(t.Context(), src, tt.images, app)
+		got, err := image.NewReferrerSearch(src, tt.images).Of(t.Context(), app)
 		if errors.Is(err, image.ErrVerification) != tt.fails || src.asked > tt.most || len(got) > 0 {
 			t.Errorf("%s: %d found, %d read, %v", tt.name, len(got), src.asked, err)
 		}

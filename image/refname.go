@@ -41,8 +41,12 @@ func RefNames(names []ref.Reference, taken ...string) []string {
 }
 
 // Named is the image's entry in an image layout's index.json, by its full name
-// and by refName where there is one.
+// and by refName where there is one. What refers to another image has no name
+// that loaders know.
 func (img Image) Named(refName string) Descriptor {
+	if img.Subject != "" {
+		return img.referring()
+	}
 	entry := img.Entry()
 	d := Descriptor{
 		MediaType:   entry.MediaType,
@@ -58,6 +62,24 @@ func (img Image) Named(refName string) Descriptor {
 	}
 	if first := img.Manifests[0]; first.IsImage() && entry.Digest == first.Digest {
 		d.Platform = &first.Platform
+	}
+	return d
+}
+
+// referring is Named for what refers to another image.
+func (img Image) referring() Descriptor {
+	entry := img.Entry()
+	described, _, _ := DescribeReferrer(entry)
+	d := Descriptor{
+		MediaType: entry.MediaType, Digest: entry.Digest, Size: entry.Size,
+		ArtifactType: described.ArtifactType,
+		Annotations:  map[string]string{AnnotationSubject: img.Subject.String()},
+	}
+	switch {
+	case img.Name.Tag != "" && img.Name.Repository != "":
+		d.Annotations[AnnotationReferrerName] = img.Name.String()
+	case img.Name.Tag != "":
+		d.Annotations[AnnotationReferrerName] = img.Name.Tag
 	}
 	return d
 }

@@ -33,6 +33,9 @@ type Stored struct {
 	// RefName is the store's own short name for it, where it has one: the
 	// annotation org.opencontainers.image.ref.name.
 	RefName string
+	// Subject is what it refers to, where the store keeps it for that alone. What
+	// its manifest says is not looked at.
+	Subject digest.Digest
 	// Made says that the store has no manifest and the Source makes one, as of
 	// an archive of docker save: no registry knows its digest.
 	Made bool
@@ -58,6 +61,7 @@ func StoredOf(d Descriptor) Stored {
 			s.Name = name
 		}
 	}
+	s.refer(d.Annotations)
 	return s
 }
 

@@ -1,11 +1,13 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/davit-cli/davit/image"
@@ -24,9 +26,13 @@ type index struct {
 type entry struct {
 	fields      object
 	annotations object
+	digest      digest.Digest
 	// fullName is the value of io.containerd.image.name, whoever wrote it.
 	fullName string
 	refName  string
+	// referrer is what an entry is called that refers to another image: the name
+	// by which cosign finds it, or its digest. It is empty for others.
+	referrer string
 	// name is the full name of an entry that is davit's to name: its ref.name
 	// is the tag, the full name, or not there. Any other was chosen by
 	// somebody, and the entry stays as it is.
@@ -78,6 +84,9 @@ func readEntry(raw json.RawMessage) (entry, error) {
 		return entry{}, err
 	}
 	e := entry{fields: fields}
+	if err := fields.read("digest", &e.digest); err != nil {
+		return entry{}, err
+	}
 	var annotations json.RawMessage
 	if err := fields.read("annotations", &annotations); err != nil {
 		return entry{}, err
@@ -94,13 +103,44 @@ func readEntry(raw json.RawMessage) (entry, error) {
 	if err := e.annotations.read(ocispec.AnnotationRefName, &e.refName); err != nil {
 		return entry{}, err
 	}
+	if err := e.refer(); err != nil {
+		return entry{}, err
+	}
 	if n, err := ref.Parse(e.fullName); err == nil && n.String() == e.fullName && (e.refName == "" || e.refName == n.Tag || e.refName == e.fullName) {
 		e.name = &n
 	}
 	return e, nil
 }
 
-// add puts images in, each in place of what has its full name.
+// refer finds out whether the entry is there because it refers to an image.
+func (e *entry) refer() error {
+	var subject, name string
+	for _, f := range []struct {
+		name  string
+		value any
+	}{
+		{image.AnnotationSubject, &subject}, {image.AnnotationReferrerName, &name},
+	} {
+		if err := e.annotations.read(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	if subject != "" && e.fullName == "" && e.refName == "" {
+		e.referrer = cmp.Or(name, e.digest.String())
+	}
+	return nil
+}
+
+// replacedBy says whether another entry stands for the same: by its full name, by
+// what it is called as a referrer, or where it is called nothing by its digest.
+func (e entry) replacedBy(by entry) bool {
+	if e.fullName != by.fullName || e.referrer != by.referrer {
+		return false
+	}
+	return by.fullName != "" || by.referrer != "" || e.refName == "" && e.digest == by.digest
+}
+
+// add puts images in, each in place of what it stands for.
 func (x *index) add(images []image.Image) error {
 	delta := image.DeltaOf(images...)
 	for _, img := range images {
@@ -112,17 +152,19 @@ func (x *index) add(images []image.Image) error {
 		if err != nil {
 			return err
 		}
-		x.entries = slices.DeleteFunc(x.entries, func(o entry) bool { return o.fullName == e.fullName })
+		x.entries = slices.DeleteFunc(x.entries, func(o entry) bool { return o.replacedBy(e) })
 		x.entries = append(x.entries, e)
 	}
 	return nil
 }
 
 // order puts davit's entries behind the others, which keep their order, and
-// sorts them by full name.
+// sorts them by full name. What refers to images comes last.
 func (x *index) order() {
 	slices.SortStableFunc(x.entries, func(a, b entry) int {
 		switch {
+		case a.referrer != "" || b.referrer != "":
+			return strings.Compare(a.referrer, b.referrer)
 		case a.name == nil && b.name == nil:
 			return 0
 		case a.name == nil:

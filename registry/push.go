@@ -23,6 +23,8 @@ type pushes struct {
 	auth   *authorizer
 	mounts map[string]*mount // by the other repository's name
 	opened map[digest.Digest]session
+
+	listing sync.Mutex // held while an index of referrers is read and written
 }
 
 // mount is another repository that blobs are mounted from.

@@ -237,8 +237,12 @@ func (c *checker) containerd(verdicts map[*node]string) Loader {
 	if why := c.indexFault(verdicts); why != "" {
 		return no(why)
 	}
-	without, full := 0, 0
+	without, full, images := 0, 0, 0
 	for _, r := range c.roots {
+		if r.referrers && r.name == "" && r.refName == "" {
+			continue
+		}
+		images++
 		switch {
 		case r.name != "":
 			full++
@@ -247,12 +251,12 @@ func (c *checker) containerd(verdicts map[*node]string) Loader {
 		}
 	}
 	switch {
-	case without == len(c.roots):
+	case without == images && images > 0:
 		c.note("%s", whyNoName)
 		return no(whyNoName)
 	case without > 0:
 		return Loader{Name: containerd, Takes: true, Why: "it imports only the images that have a name"}
-	case full < len(c.roots):
+	case full < images:
 		return Loader{Name: containerd, Takes: true, Why: fmt.Sprintf("without the annotation %s it makes a name up from the tag", image.AnnotationImageName)}
 	}
 	return Loader{Name: containerd, Takes: true}

@@ -118,7 +118,7 @@ func (c *checker) walkIndex() bool {
 	}
 	for _, d := range index.Manifests {
 		r := root{name: d.Annotations[image.AnnotationImageName], refName: d.Annotations[ocispec.AnnotationRefName]}
-		r.referrers = image.IsReferrersTag(image.StoredOf(d).Tag())
+		r.referrers = image.StoredOf(d).IsReferrer()
 		name := cmp.Or(r.name, r.refName)
 		r.node = c.visit(d, label(name, d), 0)
 		if r.node == nil {

@@ -22,6 +22,7 @@ type carryFlags struct {
 	platforms []string
 	noForeign bool
 	bases     []string
+	referrers bool
 	src, dest credentialFlags
 	reach     hostFlags
 	transfer  transferFlags
@@ -75,6 +76,7 @@ func (f *carryFlags) addContent(cmd *cobra.Command) {
 	addPlatforms(cmd, &f.platforms)
 	flags.Lookup("platform").Usage = "`OS/ARCH` such as linux/arm64; several with commas (default: all)"
 	flags.BoolVar(&f.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.BoolVar(&f.referrers, "referrers", false, "take along what refers to the image: signatures, SBOMs, attestations")
 }
 
 // carryFooter is lookFooter for commands with two sides.
@@ -177,7 +179,7 @@ func (f *carryFlags) to() []ref.Reference {
 // open starts the display, which the caller closes before the result is
 // printed, and returns what the library needs.
 func (f *carryFlags) open(ctx context.Context, s streams) (davit.CopyOptions, display, error) {
-	opts := davit.CopyOptions{Platforms: f.platforms, Bases: f.bases, NoForeign: f.noForeign, Transfer: f.transfer.options()}
+	opts := davit.CopyOptions{Platforms: f.platforms, Bases: f.bases, NoForeign: f.noForeign, Referrers: f.referrers, Transfer: f.transfer.options()}
 	src, dest, err := f.credentials(ctx, s)
 	if err != nil {
 		return opts, display{}, err

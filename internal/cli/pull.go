@@ -83,6 +83,7 @@ type pullOptions struct {
 	saveConfig   string
 	manifestOnly bool
 	noForeign    bool
+	referrers    bool
 	since        []string
 	keepGoing    bool
 	restart      bool
@@ -135,6 +136,7 @@ func (o *pullOptions) add(cmd *cobra.Command) {
 	flags.StringVar(&o.saveConfig, "save-config", "", "`FILE` for the image's config, beside rootfs or files")
 	flags.BoolVar(&o.manifestOnly, "manifest-only", false, "of components, only manifests and configs")
 	flags.BoolVar(&o.noForeign, "no-foreign", false, "leave out layers that the registry need not hold (foreign: with URLs)")
+	flags.BoolVar(&o.referrers, "referrers", false, "take along what refers to the images: signatures, SBOMs, attestations")
 	flags.StringArrayVar(&o.since, "since", nil, "`BASE` that the other side has: its layers are left out; repeatable")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted pull has left")
 	o.registry.add(flags)
@@ -321,6 +323,7 @@ func (o *pullOptions) library() davit.PullOptions {
 		Level:        o.level,
 		SaveConfig:   o.saveConfig,
 		NoForeign:    o.noForeign,
+		Referrers:    o.referrers,
 		Since:        o.since,
 		KeepGoing:    o.keepGoing,
 		Restart:      o.restart,
