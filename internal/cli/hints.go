@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -33,6 +34,7 @@ type circumstances struct {
 	disk      string // the path of an image that is read, alone or besides the registry's
 	carries   bool   // it is copied, so that there is --base
 	target    string // the registry that is pushed to, as references name it
+	source    string // the one that is copied from, likewise
 	side      string // what stands before the names of the flags that give its credential
 }
 
@@ -169,11 +171,23 @@ func hintAccess(err error, c circumstances) string {
 	case errors.As(err, &refused) && refused.Credential != "":
 		return "check the user's name and the password or token (with two factors it is a token), and that it may read (pull) this repository"
 	}
-	login := "davit login"
-	if c.registry != "docker.io" && c.registry != "" {
-		login += " " + c.registry
+	return "log in with " + loginTo(cmp.Or(c.source, c.registry)) + ", or give " + c.givenBy() + "; registries answer so too where the name is wrong"
+}
+
+// loginTo is the command that logs in to a registry, which may be unknown.
+func loginTo(registry string) string {
+	if registry == "docker.io" || registry == "" {
+		return "davit login"
 	}
-	return "log in with " + login + ", or give -u USER with --password-stdin, or --token-stdin; registries answer so too where the name is wrong"
+	return "davit login " + registry
+}
+
+// givenBy are the flags that give a credential for what is read.
+func (c circumstances) givenBy() string {
+	if c.side != "" {
+		return "--src-username USER with --src-password-stdin, or --src-token-stdin"
+	}
+	return "-u USER with --password-stdin, or --token-stdin"
 }
 
 // elsewhere is the host that refused or failed where it is not the registry as
@@ -229,18 +243,22 @@ func hintConnection(err error, c circumstances) string {
 
 // hintDisk is for outputs that cannot be written.
 func hintDisk(err error, c circumstances) string {
+	another := "write to another place with -o PATH"
+	if c.carries {
+		another = "choose another destination"
+	}
 	switch {
 	case (errors.Is(err, partial.ErrTooLarge) || errors.Is(err, syscall.EFBIG)) && c.splits:
 		return "write the archive in parts with --split 4G, which FAT32 holds, or to another file system with -o PATH"
 	case errors.Is(err, partial.ErrTooLarge), errors.Is(err, syscall.EFBIG):
 		return "write to another file system with -o PATH: FAT32 holds files of less than 4 GiB"
 	case errors.Is(err, partial.ErrLocked):
-		return "wait for it to end, or write to another place with -o PATH"
+		return "wait for it to end, or " + another
 	case errors.Is(err, partial.ErrNoSpace) && !c.resumable:
 		return "make room there, or set TMPDIR to another directory, or write a file with -o FILE"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, partial.ErrNoSpace):
 		if c.resumable {
-			return "make room and run the same command again: it goes on from there; or write to another place with -o PATH"
+			return "make room and run the same command again: it goes on from there; or " + another
 		}
 		return "make room"
 	case c.disk != "" && !c.resumable && errors.Is(err, fs.ErrPermission):
@@ -250,7 +268,7 @@ func hintDisk(err error, c circumstances) string {
 		if c.config {
 			return "write to another place with -o PATH and --save-config FILE"
 		}
-		return "write to another place with -o PATH"
+		return another
 	}
 	return ""
 }

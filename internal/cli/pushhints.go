@@ -54,11 +54,7 @@ func hintPushAccess(refused *registry.Error, c circumstances) string {
 	if refused.Credential != "" {
 		return "check the user's name and the password or token (with two factors it is a token), and that it may write (push) to this repository"
 	}
-	login := "davit login"
-	if c.target != "docker.io" && c.target != "" {
-		login += " " + c.target
-	}
-	return "log in with " + login + ", or give " + user + " with --" + c.side + "password-stdin: whoever pushes needs the right to write"
+	return "log in with " + loginTo(c.target) + ", or give " + user + " with --" + c.side + "password-stdin: whoever pushes needs the right to write"
 }
 
 // isOfPush tells whether a request was part of a push.
