@@ -110,8 +110,6 @@ func (p *pull) finish(ctx context.Context, begun time.Time, images []image.Image
 type asked struct {
 	Location
 	platforms image.Platforms
-	// alone: nothing goes along that refers to it, whatever the options say.
-	alone bool
 	// name is what it is called where it goes; tag the tag alone that it gets
 	// there. Empty: it is called as what it is asked by.
 	name ref.Reference
