@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +34,7 @@ type applyOptions struct {
 	files   []string
 	output  string
 	format  string
+	split   partSize
 	restart bool
 	display displayFlags
 
@@ -61,6 +61,7 @@ func newApply(s streams) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout")
 	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci")
+	flags.Var(&o.split, "split", "`SIZE` of parts to write an archive in, PATH.001 and on: 4G fits FAT32 (4GiB does not)")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted apply has left")
 	o.display.add(cmd)
 	o.given = flags.Changed
@@ -85,13 +86,28 @@ func (o *applyOptions) validate(cmd *cobra.Command, s streams) error {
 	case o.output == stream && isTerminal(s.out):
 		return usagef("the archive is not written to a terminal: pipe it into a program, docker load for one, or choose a file with -o FILE")
 	}
-	return cmp.Or(validateOutput(o.output, true, directory), o.display.validate())
+	if err := validateOutput(o.output, true, directory); err != nil {
+		return err
+	}
+	opts := o.library()
+	if o.output == stream {
+		opts.Output, opts.Stream = "", io.Discard
+	}
+	if err := opts.Validate(1); err != nil {
+		return usageError{err}
+	}
+	return o.display.validate()
+}
+
+// library is what the flags ask of the library, without what comes of running.
+func (o *applyOptions) library() davit.PullOptions {
+	return davit.PullOptions{Format: davit.Format(o.format), Output: o.output, Split: int64(o.split), Restart: o.restart}
 }
 
 func (o *applyOptions) run(ctx context.Context, s streams) error {
 	shown := o.display.open(s.err)
 	var moving atomic.Bool
-	opts := davit.PullOptions{Format: davit.Format(o.format), Output: o.output, Restart: o.restart}
+	opts := o.library()
 	opts.Events = func(e image.Event) {
 		if e.Kind == image.EventPlanned {
 			moving.Store(true)
@@ -111,7 +127,10 @@ func (o *applyOptions) run(ctx context.Context, s streams) error {
 		}
 	}
 	if err != nil {
-		return o.explain(ctx, err, circumstances{disk: o.files[len(o.files)-1], resumable: opts.Stream == nil, fetching: moving.Load()})
+		return o.explain(ctx, err, circumstances{
+			disk: o.files[len(o.files)-1], resumable: opts.Stream == nil, fetching: moving.Load(),
+			splits: opts.Format == davit.Archive && opts.Split == 0,
+		})
 	}
 	return nil
 }
