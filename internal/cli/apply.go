@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -105,34 +104,11 @@ func (o *applyOptions) library() davit.PullOptions {
 }
 
 func (o *applyOptions) run(ctx context.Context, s streams) error {
-	shown := o.display.open(s.err)
-	var moving atomic.Bool
-	opts := o.library()
-	opts.Events = func(e image.Event) {
-		if e.Kind == image.EventPlanned {
-			moving.Store(true)
-		}
-		shown.events(e)
-	}
-	var results io.Writer = toReader{s.out}
-	if o.output == stream {
-		opts.Output, opts.Stream = "", results
-		results = s.err
-	}
-	written, err := davit.Apply(ctx, o.files, opts)
-	shown.Close()
-	for _, result := range written {
-		if err := printResult(results, result, o.display.json); err != nil {
-			return err
-		}
-	}
-	if err != nil {
-		return o.explain(ctx, err, circumstances{
-			disk: o.files[len(o.files)-1], resumable: opts.Stream == nil, fetching: moving.Load(),
-			splits: opts.Format == davit.Archive && opts.Split == 0,
-		})
-	}
-	return nil
+	apply := func(opts davit.PullOptions) ([]davit.PullResult, error) { return davit.Apply(ctx, o.files, opts) }
+	return writeOutput(s, o.display.open(s.err), o.library(), o.display.json, apply, func(err error, c circumstances) error {
+		c.disk = o.files[len(o.files)-1]
+		return o.explain(ctx, err, c)
+	})
 }
 
 func (o *applyOptions) explain(ctx context.Context, err error, c circumstances) error {
