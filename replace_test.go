@@ -1,0 +1,76 @@
+package davit_test
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/davit-cli/davit"
+)
+
+// What an archive is made of, or is to be joined with, it does not replace: not
+// in parts either.
+func TestArchiveDoesNotReplaceItsInput(t *testing.T) {
+	server := months(t)
+	june := server.Host() + "/app:june"
+	for name, tt := range map[string]struct {
+		split int64 // of the base
+		write func(in func(string) string) error
+	}{
+		"since parts, by the whole's name": {davit.MinSplit, func(in func(string) string) error {
+			_, err := davit.Pull(t.Context(), june, davit.PullOptions{Since: []string{in("may.tar")}, Output: in("may.tar"), Split: davit.MinSplit})
+			return err
+		}},
+		"since parts, by the first one's name": {davit.MinSplit, func(in func(string) string) error {
+			_, err := davit.Pull(t.Context(), june, davit.PullOptions{Since: []string{in("may.tar.001")}, Output: in("may.tar"), Split: davit.MinSplit})
+			return err
+		}},
+		"since parts, over one of them": {davit.MinSplit, func(in func(string) string) error {
+			_, err := davit.Pull(t.Context(), june, davit.PullOptions{Since: []string{in("may.tar")}, Output: in("may.tar.001")})
+			return err
+		}},
+		"copied over its base": {0, func(in func(string) string) error {
+			delta := pullTo(t, filepath.Join(t.TempDir(), "june.tar"), davit.PullOptions{Since: []string{in("may.tar")}}, june)
+			_, err := davit.Copy(t.Context(), delta, in("may.tar"), davit.CopyOptions{Bases: []string{in("may.tar")}})
+			return err
+		}},
+		"one image of several, over them": {0, func(in func(string) string) error {
+			_, err := davit.Copy(t.Context(), in("may.tar")+":"+server.Host()+"/team/tool:may", in("may.tar"), davit.CopyOptions{})
+			return err
+		}},
+		"one image of several in parts, over them": {davit.MinSplit, func(in func(string) string) error {
+			_, err := davit.Pull(t.Context(), in("may.tar")+":"+server.Host()+"/team/tool:may", davit.PullOptions{Output: in("may.tar"), Split: davit.MinSplit})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			in := func(name string) string { return filepath.Join(dir, name) }
+			pullTo(t, in("may.tar"), davit.PullOptions{Split: tt.split}, server.Host()+"/app:may", server.Host()+"/team/tool:may")
+			before := filesOf(t, dir)
+			if err := tt.write(in); err == nil || !strings.Contains(err.Error(), "name another output") {
+				t.Error("it is replaced:", err)
+			}
+			if after := filesOf(t, dir); !maps.Equal(before, after) {
+				t.Error("what is there is not what was:", cmp.Diff(slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(after))))
+			}
+		})
+	}
+}
+
+// An archive is written anew of all that it holds.
+func TestArchiveIsWrittenAnew(t *testing.T) {
+	server := months(t)
+	may := pullTo(t, filepath.Join(t.TempDir(), "may.tar"), davit.PullOptions{}, server.Host()+"/app:may")
+	before := filesOf(t, may)
+	if _, err := davit.Copy(t.Context(), may, may, davit.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(before, filesOf(t, may)) {
+		t.Error("the copy of an archive over itself is another one")
+	}
+}
