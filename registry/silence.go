@@ -46,10 +46,14 @@ func (s *silence) note(ctx context.Context, host string, begun time.Time, err er
 	if err != nil && (ctx.Err() != nil || !errors.As(err, &failed) || !strings.EqualFold(failed.Host, host)) {
 		return // it tells nothing of the registry
 	}
+	answered := err == nil || failed.Status != 0
+	if !answered && !failed.silent() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if err == nil || !failed.silent() {
+	if answered {
 		s.answered, s.row, s.until = now, 0, time.Time{}
 		return
 	}
