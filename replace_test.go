@@ -74,3 +74,25 @@ func TestArchiveIsWrittenAnew(t *testing.T) {
 		t.Error("the copy of an archive over itself is another one")
 	}
 }
+
+// Images that go into one archive are all in it, however it is written.
+func TestCopyAllIntoOneArchive(t *testing.T) {
+	server := months(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	_, err := davit.CopyAll(t.Context(), []davit.CopyItem{
+		{Source: server.Host() + "/app:may", Destination: "./all.tar"},
+		{Source: server.Host() + "/app:june", Destination: filepath.Join(dir, "all.tar")},
+	}, davit.CopyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := davit.OpenStore(t.Context(), "all.tar", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	if images := store.Images(); len(images) != 2 {
+		t.Errorf("the archive has %d images: %v", len(images), images)
+	}
+}
