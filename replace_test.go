@@ -96,3 +96,21 @@ func TestCopyAllIntoOneArchive(t *testing.T) {
 		t.Errorf("the archive has %d images: %v", len(images), images)
 	}
 }
+
+// Bases of a copy are named as Apply's are.
+func TestBasesOfCopies(t *testing.T) {
+	server := months(t)
+	in := func(dir, name string) string { return filepath.Join(dir, name) }
+	dir := t.TempDir()
+	pullTo(t, in(dir, "may"), davit.PullOptions{Format: davit.OCI}, server.Host()+"/app:may")
+	june := pullTo(t, in(dir, "june.tar"), davit.PullOptions{Since: []string{in(dir, "may")}}, server.Host()+"/app:june")
+	whole := pullTo(t, in(dir, "whole.tar"), davit.PullOptions{}, server.Host()+"/app:june")
+	for i, base := range []string{in(dir, "may"), "oci:" + in(dir, "may")} {
+		out := in(dir, string(rune('a'+i))+".tar")
+		if _, err := davit.Copy(t.Context(), june, out, davit.CopyOptions{Bases: []string{base}}); err != nil {
+			t.Errorf("%s: %v", base, err)
+			continue
+		}
+		same(t, whole, out)
+	}
+}
