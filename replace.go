@@ -82,3 +82,10 @@ func sameFile(a, b string) bool {
 	other, err := os.Stat(b)
 	return err == nil && os.SameFile(one, other)
 }
+
+// opened is the store at a path, without bases; nil where it is not open.
+func (s *sources) opened(path string) image.Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stores[path]
+}

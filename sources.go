@@ -69,13 +69,6 @@ func (s *sources) openOnce(ctx context.Context, path string) (image.Store, error
 	return store, err
 }
 
-// opened is the store at a path, without bases; nil where it is not open.
-func (s *sources) opened(path string) image.Store {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stores[path]
-}
-
 // open opens the repository of a reference. It sends nothing.
 func (s *sources) open(r ref.Reference) (image.Source, error) {
 	s.mu.Lock()
