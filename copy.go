@@ -22,9 +22,9 @@ type CopyOptions struct {
 	// there. With one its manifest stands for itself; with several the index
 	// that goes into a registry is trimmed to them.
 	Platforms []string
-	// Bases are archives, layouts or components that have what is left out of the
-	// images on disk, which are deltas (PullOptions.Since). What the destination
-	// has is not missed.
+	// Bases are archives, layouts or components, named as Apply's, that have what
+	// is left out of the images on disk, which are deltas (PullOptions.Since). What
+	// the destination has is not missed.
 	Bases []string
 	// NoForeign leaves out the layers that have URLs where they stand, as
 	// PullOptions has it.

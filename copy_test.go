@@ -382,3 +382,34 @@ func TestCopyLayers(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// A manifest that another one of the image names as its layer, or as its config,
+// is at the destination as a blob too.
+func TestCopyOfManifestsAsBlobs(t *testing.T) {
+	from, to := registrytest.Start(t, registrytest.Options{}), writable(t)
+	const manifest, index = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
+	p := from.Push("app", "", registrytest.Image{Layers: []registrytest.Layer{registrytest.RandomLayer(1, 1000)}})
+	content, err := davit.Manifest(t.Context(), from.Host()+"/app@"+p.Manifest.Digest.String(), davit.LookOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from.AddBlob(content.Bytes)
+	as := func(config, layer image.Descriptor) image.Descriptor {
+		return from.PushRaw("app", "", manifest, fmt.Appendf(nil,
+			`{"schemaVersion":2,"mediaType":%q,"artifactType":"application/x","config":{"mediaType":"application/x","digest":%q,"size":%d},"layers":[{"mediaType":"application/x","digest":%q,"size":%d}]}`,
+			manifest, config.Digest, config.Size, layer.Digest, layer.Size))
+	}
+	entries := ""
+	for _, d := range []image.Descriptor{p.Manifest, as(p.Config, p.Manifest), as(p.Manifest, p.Layers[0])} {
+		entries += fmt.Sprintf(`,{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":"amd64"}}`, manifest, d.Digest, d.Size)
+	}
+	from.PushRaw("app", "v1", index, fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, index, entries[1:]))
+	if _, err := davit.Copy(t.Context(), from.Host()+"/app:v1", to.Host()+"/app:v1", davit.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []image.Descriptor{p.Manifest, p.Config, p.Layers[0]} {
+		if _, _, ok := to.Content.Blob(d.Digest); !ok {
+			t.Errorf("blob %s is not there", d.Digest)
+		}
+	}
+}

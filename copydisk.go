@@ -22,7 +22,7 @@ func (c *copying) toDisk(ctx context.Context) {
 		if j.to.Path == "" {
 			continue
 		}
-		at := Destination{Path: filepath.Clean(j.to.Path), Format: j.to.Format}
+		at := Destination{Path: wholePath(j.to.Path), Format: j.to.Format}
 		if len(jobs[at]) == 0 {
 			paths = append(paths, at)
 		}
@@ -44,6 +44,14 @@ func (c *copying) toDisk(ctx context.Context) {
 			c.write(ctx, at, todo)
 		}
 	}
+}
+
+// wholePath is the same for all ways to write a path.
+func wholePath(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return filepath.Clean(path)
 }
 
 // skipStored notes which images are there already, and returns what is to be
@@ -217,6 +225,7 @@ func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts P
 	}
 	defer p.close()
 	p.sources.bases = c.opts.Bases
+	p.inputs = c.opts.Bases
 	_, err = p.all(ctx)
 	results := map[*copyJob]PullResult{}
 	for _, j := range jobs {

@@ -29,18 +29,15 @@ func (c *copying) finish(ctx context.Context, j *copyJob) {
 // name them, and last what gets the tag.
 func (c *copying) documents(ctx context.Context, j *copyJob) error {
 	entry := j.image.Entry()
-	var configs, manifests []image.Content
+	var manifests []image.Content
 	met := map[digest.Digest]bool{entry.Digest: true}
 	for _, m := range j.image.Manifests {
-		if !met[m.Config.Digest] {
-			configs = append(configs, m.Config)
-		}
 		if !met[m.Digest] {
 			manifests = append(manifests, m.Content)
 		}
-		met[m.Config.Digest], met[m.Digest] = true, true
+		met[m.Digest] = true
 	}
-	if err := each(ctx, configs, func(ctx context.Context, config image.Content) error { return c.config(ctx, j, config) }); err != nil {
+	if err := each(ctx, configsOf(j.image), func(ctx context.Context, config image.Content) error { return c.config(ctx, j, config) }); err != nil {
 		return err
 	}
 	if err := each(ctx, manifests, func(ctx context.Context, m image.Content) error { return c.manifest(ctx, j, m, "") }); err != nil {
@@ -54,6 +51,26 @@ func (c *copying) documents(ctx context.Context, j *copyJob) error {
 		}
 	}
 	return c.manifest(ctx, j, entry, j.to.Reference.Tag)
+}
+
+// configsOf are the documents of an image that a registry is to have as blobs,
+// each once: its configs, and what else a manifest names as a config or a layer.
+func configsOf(img image.Image) []image.Content {
+	documents := map[digest.Digest]image.Content{}
+	for _, c := range img.Documents() {
+		documents[c.Digest] = c
+	}
+	var configs []image.Content
+	met := map[digest.Digest]bool{}
+	for _, m := range img.Manifests {
+		for _, d := range append([]image.Descriptor{m.Config.Descriptor}, m.Carried()...) {
+			if c, is := documents[d.Digest]; is && !met[d.Digest] {
+				met[d.Digest] = true
+				configs = append(configs, image.Content{Descriptor: d, Bytes: c.Bytes})
+			}
+		}
+	}
+	return configs
 }
 
 // each calls send for all documents, several at a time. The first error ends the

@@ -53,14 +53,14 @@ func (b *copyBatch) configs() []*delivery {
 		if j.err != nil || j.done {
 			continue
 		}
-		for _, m := range j.image.Manifests {
-			at := place{j.target, idOf(m.Config.Descriptor)}
+		for _, config := range configsOf(j.image) {
+			at := place{j.target, idOf(config.Descriptor)}
 			switch d := known[at]; {
-			case b.has(j.target, m.Config.Descriptor):
+			case b.has(j.target, config.Descriptor):
 			case d != nil:
 				d.jobs = append(d.jobs, j)
 			default:
-				known[at] = &delivery{blob: m.Config.Descriptor, target: j.target, jobs: []*copyJob{j}}
+				known[at] = &delivery{blob: config.Descriptor, target: j.target, jobs: []*copyJob{j}}
 				configs = append(configs, known[at])
 			}
 		}

@@ -37,10 +37,18 @@ func newCopying(items []CopyItem, opts CopyOptions) (*copying, error) {
 		}
 		c.jobs = append(c.jobs, j)
 	}
+	c.opts.Bases = nil
+	for _, name := range opts.Bases {
+		at, err := parseFile(name)
+		if err != nil {
+			return nil, err
+		}
+		c.opts.Bases = append(c.opts.Bases, at.Path)
+	}
 	if c.sources = opts.sources; c.sources == nil {
 		c.sources = newSources(opts.Source, opts.Events)
 	}
-	c.sources.bases = opts.Bases
+	c.sources.bases = c.opts.Bases
 	c.session = registry.NewSession(opts.Destination)
 	return c, nil
 }

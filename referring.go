@@ -29,7 +29,8 @@ type referring struct {
 	sizes map[digest.Digest]int64 // of all that is named by what goes along
 	met   map[digest.Digest]bool  // subjects, which what goes along are too
 	found []image.Image
-	bytes int64 // of its documents
+	room  int64 // bytes that are left for its documents
+	full  bool  // there was not enough room
 }
 
 // listed is what a source lists as something that refers to a subject.
@@ -52,7 +53,7 @@ type listed struct {
 func (l *look) attached(ctx context.Context, img image.Image, root digest.Digest) ([]image.Image, error) {
 	s := &referring{
 		look: l, label: img.Label, name: img.Name,
-		sizes: map[digest.Digest]int64{}, met: map[digest.Digest]bool{},
+		sizes: map[digest.Digest]int64{}, met: map[digest.Digest]bool{}, room: maxReferrerBytes,
 	}
 	s.fits(img)
 	subjects := partsOf(img)
@@ -76,6 +77,9 @@ func (l *look) attached(ctx context.Context, img image.Image, root digest.Digest
 			return nil, fmt.Errorf("%s: %w", img.Label, err)
 		}
 		subjects = nil
+		if s.full {
+			break
+		}
 		for _, found := range s.found[before:] {
 			subjects = append(subjects, partsOf(found)...)
 		}
@@ -137,10 +141,27 @@ func (s *referring) list(ctx context.Context, subjects []digest.Digest) ([]liste
 	return all, nil
 }
 
-// take resolves what is listed, side by side, and keeps what can go along.
+// take resolves what is listed, some side by side, and keeps what can go along,
+// until there is no more room for its documents.
 func (s *referring) take(ctx context.Context, all []listed) error {
+	for len(all) > 0 {
+		n := min(len(all), resolveJobs)
+		if err := s.takeSome(ctx, all[:n]); err != nil {
+			return err
+		}
+		all = all[n:]
+		if s.full {
+			if len(all) > 0 {
+				s.warn("%d more of what refers to it are left out", len(all))
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *referring) takeSome(ctx context.Context, all []listed) error {
 	var group errgroup.Group
-	group.SetLimit(resolveJobs)
 	for i := range all {
 		group.Go(func() error {
 			all[i].found, all[i].err = s.resolveListed(ctx, all[i])
@@ -168,13 +189,14 @@ func (s *referring) take(ctx context.Context, all []listed) error {
 			size += c.Size
 		}
 		switch {
-		case s.bytes+size > maxReferrerBytes:
+		case size > s.room:
+			s.full = true
 			s.warn("a referrer is left out: %s: the documents of all have more than %d bytes", one.found.Label, maxReferrerBytes)
 		case !s.fits(one.found):
 			s.warn("a referrer is left out: %s tells another size of a blob than others do", one.found.Label)
 		default:
 			s.met[one.Digest] = true
-			s.bytes += size
+			s.room -= size
 			s.found = append(s.found, one.found)
 		}
 	}

@@ -122,6 +122,39 @@ func TestReferrersAreBounded(t *testing.T) {
 	}
 }
 
+// What is listed is not all held in memory until it turns out to be too much.
+func TestReferrersAreFetchedWhileThereIsRoom(t *testing.T) {
+	s := registrytest.Start(t, registrytest.Options{})
+	app := s.Push("team/app", "v1", registrytest.Image{}).Manifest
+	var all []listed
+	for n := range 10 * resolveJobs {
+		d := s.PushReferrer("team/app", registrytest.Referrer{Subject: app.Digest, ArtifactType: fmt.Sprint("application/number-", n)})
+		all = append(all, listed{Descriptor: d, subject: app.Digest})
+	}
+	told := new(said)
+	l, err := openLook(t.Context(), s.Host()+"/team/app:v1", LookOptions{Events: told.event})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	some := &referring{look: l, sizes: map[digest.Digest]int64{}, met: map[digest.Digest]bool{}, room: 3 * all[0].Size}
+	if err := some.take(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	fetched := 0
+	for _, q := range s.Requests() {
+		if strings.Contains(q.Path, "/manifests/") {
+			fetched++
+		}
+	}
+	if len(some.found) == 0 || len(some.found) > 3 || fetched > resolveJobs || !some.full {
+		t.Errorf("%d are found, %d were fetched", len(some.found), fetched)
+	}
+	if !told.has(fmt.Sprintf("%d more of what refers to it are left out", 9*resolveJobs)) {
+		t.Errorf("told: %q", told.lines)
+	}
+}
+
 // A referrer that tells another size of a layer would spoil the image's copy.
 func TestReferrersOfOtherSizes(t *testing.T) {
 	s := registrytest.Start(t, registrytest.Options{})

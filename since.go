@@ -193,30 +193,6 @@ func isRegular(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// checkOutput refuses to replace a file by an archive that is made of it, or is to
-// be joined with it.
-func (p *pull) checkOutput(path string) error {
-	if p.opts.Format != Archive || p.opts.Stream != nil {
-		return nil
-	}
-	for _, input := range p.inputs {
-		if sameFile(input, path) {
-			return fmt.Errorf("write %s: it is what the images are joined from: name another output", path)
-		}
-	}
-	return nil
-}
-
-// sameFile says whether two paths lead to the same file.
-func sameFile(a, b string) bool {
-	one, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	other, err := os.Stat(b)
-	return err == nil && os.SameFile(one, other)
-}
-
 const (
 	maxList     = 64 << 20 // bytes of a list of digests
 	maxListLine = 64 << 10 // bytes of one of its lines

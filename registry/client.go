@@ -31,6 +31,7 @@ type client struct {
 	scheme     *scheme
 	transports *transports
 	backoff    time.Duration // before the first retry
+	silence    silence
 
 	contacted sync.Map                   // hosts that have answered
 	address   atomic.Pointer[netip.Addr] // where the registry was last reached without a proxy

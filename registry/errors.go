@@ -295,6 +295,10 @@ func (c *client) diagnose(u *url.URL, err error) fault {
 	return f
 }
 
+// closedIdle ends the text of net/http's error, which has no name, for a
+// connection that was cut before anything was sent: a new one too.
+const closedIdle = "http: server closed idle connection"
+
 // hostFault is diagnose for what is no proxy's fault.
 func (c *client) hostFault(u *url.URL, err error) fault {
 	sentinel := func(s error) []error { return []error{s, err} }
@@ -337,6 +341,8 @@ func (c *client) hostFault(u *url.URL, err error) fault {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return c.cutFault(u, err)
 	case operation != nil && operation.Op != "read" && errors.Is(err, net.ErrClosed): // by the transport, when reading failed
+		return c.cutFault(u, err)
+	case strings.HasSuffix(err.Error(), closedIdle):
 		return c.cutFault(u, err)
 	case errors.Is(err, errStalled):
 		return fault{err.Error(), []error{err}, false, true}

@@ -50,6 +50,7 @@ func TestTransportFailures(t *testing.T) {
 		{"HTTP", tls.RecordHeaderError{RecordHeader: [5]byte([]byte("HTTP/"))}, ErrPlainHTTP, "speaks HTTP, not HTTPS", false},
 		{"HTTP, by http.Client", http.ErrSchemeMismatch, ErrPlainHTTP, "speaks HTTP, not HTTPS", false},
 		{"cut", io.EOF, io.EOF, "the connection was cut", true},
+		{"cut before the request", errors.New(closedIdle), nil, "the connection was cut", true},
 		{"reset", &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, syscall.ECONNRESET, "the connection was cut", true},
 		{"silence", &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, os.ErrDeadlineExceeded, "no answer within 30s", true},
 		{"garbage", errors.New("malformed HTTP response \"\x1b[31m\n\""), nil, "malformed HTTP response", false},

@@ -24,16 +24,22 @@ const (
 // retry calls try until it succeeds, fails of something that will not pass, or
 // has failed opts.Retries times more than once. Between two tries it waits
 // twice as long as before, or for as long as the server asks; where ctx ends
-// meanwhile, the error wraps its cause too.
+// meanwhile, the error wraps its cause too. A registry that has not answered
+// several requests in a row is not asked for a while: see silence.
 func (c *client) retry(ctx context.Context, try func() error) error {
+	if err := c.silence.check(c.host); err != nil {
+		return err
+	}
+	begun := time.Now()
 	for tries := 0; ; tries++ {
 		err := try()
-		if err == nil {
-			return nil
+		if err != nil {
+			if err = c.pause(ctx, err, tries); err == nil {
+				continue
+			}
 		}
-		if err := c.pause(ctx, err, tries); err != nil {
-			return err
-		}
+		c.silence.note(ctx, c.host, begun, err, min(c.backoff<<min(c.opts.Retries+1, 20), maxBackoff))
+		return err
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -26,13 +25,16 @@ type scheme struct {
 	name    atomic.Pointer[string]
 	settled atomic.Bool
 	fell    atomic.Bool // back to HTTP
-	asking  sync.Mutex  // held while the first request is under way
 	plain   bool        // HTTP is allowed, wherever the host is
 	fallen  func()      // is told of a fall back to HTTP; may be nil
+
+	asking     chan struct{} // full while the first request is under way
+	vain       atomic.Int64  // first requests that got no answer
+	unanswered error         // of the last one; guarded by asking
 }
 
 func newScheme(host string, reached hosts.Host) *scheme {
-	s := &scheme{plain: reached.Plain}
+	s := &scheme{plain: reached.Plain, asking: make(chan struct{}, 1)}
 	name := reached.Scheme
 	s.settled.Store(name != "" || !reached.Plain && !isLoopbackHost((&url.URL{Host: host}).Hostname()))
 	if name == "" {
@@ -46,21 +48,42 @@ func newScheme(host string, reached hosts.Host) *scheme {
 func (s *scheme) now() string { return *s.name.Load() }
 
 // settle sends req with the registry's scheme, finding that out where it is
-// open. Requests that come meanwhile wait for the first. direct: no proxy
-// stands between.
+// open. Requests that come meanwhile wait for the first, and fail with it where
+// there is no answer. direct: no proxy stands between.
 func (s *scheme) settle(req *http.Request, direct bool, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	if !s.settled.Load() {
-		s.asking.Lock()
-		if !s.settled.Load() {
-			defer s.asking.Unlock()
-			return s.ask(req, direct, send)
+		if resp, settled, err := s.askFirst(req, direct, send); !settled {
+			return resp, err
 		}
-		s.asking.Unlock()
 	}
 	if s.fell.Load() && !s.plain {
 		req = onLoopback(req)
 	}
 	return send(withScheme(req, s.now()))
+}
+
+// askFirst sends the first request, unless another one has settled the scheme
+// meanwhile.
+func (s *scheme) askFirst(req *http.Request, direct bool, send func(*http.Request) (*http.Response, error)) (resp *http.Response, settled bool, err error) {
+	before := s.vain.Load()
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-req.Context().Done():
+		return nil, false, context.Cause(req.Context())
+	}
+	switch {
+	case s.settled.Load():
+		return nil, true, nil
+	case s.vain.Load() > before:
+		return nil, false, s.unanswered
+	}
+	resp, err = s.ask(req, direct, send)
+	if err != nil && req.Context().Err() == nil {
+		s.unanswered = err
+		s.vain.Add(1)
+	}
+	return resp, false, err
 }
 
 func (s *scheme) ask(req *http.Request, direct bool, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,7 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/davit-cli/davit/hosts"
 	"github.com/davit-cli/davit/image"
 	"github.com/davit-cli/davit/ref"
 )
@@ -215,4 +219,46 @@ func TestCutAfterHandshakeNeverFallsBack(t *testing.T) {
 	if n := strings.Count(trace.String(), "GET https://"); n != 3 {
 		t.Errorf("asked %d times", n)
 	}
+}
+
+// Requests that wait for the first one of a registry that does not answer do not
+// wait for one after the other.
+func TestSchemeIsAskedForOnceAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheme("localhost:5000", hosts.Host{})
+		silent := errors.New("no answer")
+		var asked atomic.Int32
+		send := func(*http.Request) (*http.Response, error) {
+			asked.Add(1)
+			time.Sleep(45 * time.Second) // of the bubble's clock
+			return nil, silent
+		}
+		begun := time.Now()
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://localhost:5000/v2/", nil)
+				if _, err := s.settle(req, true, send); !errors.Is(err, silent) {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if took := time.Since(begun); took != 45*time.Second || asked.Load() != 1 {
+			t.Errorf("it took %v, and %d requests", took, asked.Load())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		group.Go(func() {
+			_, _ = s.settle(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://localhost:5000/v2/", nil), true, send)
+		})
+		synctest.Wait()
+		cancel()
+		if _, err := s.settle(httptest.NewRequestWithContext(ctx, http.MethodGet, "https://localhost:5000/v2/", nil), true, send); !errors.Is(err, context.Canceled) {
+			t.Error("a request whose context has ended waits:", err)
+		}
+		group.Wait()
+		if asked.Load() != 2 {
+			t.Errorf("%d requests", asked.Load())
+		}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -501,5 +502,20 @@ func TestCheckName(t *testing.T) {
 	}
 	if got := JoinCommand("-x.tar"); got != `cat ./-x.tar.[0-9][0-9][0-9]` {
 		t.Errorf("JoinCommand: %s", got)
+	}
+}
+
+// What is written of any name is read again, and what sha256sum writes of it in
+// binary.
+func TestSumsOfAnyName(t *testing.T) {
+	sums := Sums{Size: 7, Whole: strings.Repeat("0", 64), Parts: []string{strings.Repeat("a", 64), strings.Repeat("b", 64)}}
+	for _, base := range []string{"x.tar", "*x.tar", " x.tar", " *x.tar", "-x.tar", "x y.tar", "#x.tar"} {
+		text := sums.Format(base)
+		for _, b := range [][]byte{text, bytes.ReplaceAll(text, []byte("a  "), []byte("a *")), bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))} {
+			got, err := parseSums(b, base)
+			if err != nil || got == nil || !slices.Equal(got.Parts, sums.Parts) || got.Size != sums.Size {
+				t.Errorf("%q: %+v, %v", base, got, err)
+			}
+		}
 	}
 }

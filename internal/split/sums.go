@@ -131,7 +131,11 @@ func parseSums(b []byte, base string) (*Sums, error) {
 			continue
 		}
 		sum, name, ok := strings.Cut(line, " ")
-		name = strings.TrimPrefix(strings.TrimPrefix(name, " "), "*") // text or binary
+		if text, is := strings.CutPrefix(name, " "); is {
+			name = text
+		} else {
+			name = strings.TrimPrefix(name, "*") // binary
+		}
 		whole, n, isPart := Number(strings.TrimPrefix(name, "./"))
 		if !ok || !isPart || whole != base {
 			continue
