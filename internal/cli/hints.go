@@ -45,10 +45,13 @@ func explain(ctx context.Context, err error, c circumstances) error {
 	if interruption(ctx, err) == nil {
 		return failure{err: err, hint: hint(err, c)}
 	}
-	if c.resumable && c.fetching {
-		return failure{err: err, hint: goesOn}
+	switch {
+	case !c.resumable || !c.fetching:
+		return err
+	case c.target != "":
+		return failure{err: err, hint: "run the same command again: what has arrived whole is not sent again"}
 	}
-	return err
+	return failure{err: err, hint: goesOn}
 }
 
 func hint(err error, c circumstances) string {
@@ -72,7 +75,7 @@ func hintSeveral(err error, c circumstances) string {
 	var copies *davit.CopyError
 	switch {
 	case errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
-		return "when the others can be copied, run the same command again: what is there is not sent again"
+		return "when these can be copied, run the same command again: what is there is not sent again"
 	case errors.As(err, &copies) && !copies.KeepGoing && len(copies.Failures)+copies.Copied < copies.Asked:
 		return "--keep-going copies the others without these"
 	case !errors.As(err, &some):

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -400,6 +401,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 			fetching:  fetching.Load(),
 			config:    o.saveConfig != "",
 			splits:    opts.Format == davit.Archive && opts.Split == 0,
+			disk:      o.damaged(err),
 		})
 	}
 	return nil
@@ -425,6 +427,16 @@ func (o *pullOptions) oneRegistry() string {
 		return hosts[0]
 	}
 	return ""
+}
+
+// damaged is the path of the images on disk, where that is one and its content is
+// wrong.
+func (o *pullOptions) damaged(err error) string {
+	if len(o.paths) != 1 || !errors.Is(err, image.ErrVerification) {
+		return ""
+	}
+	at, _ := davit.ParseLocation(o.paths[0]) // parse has read it
+	return at.Path
 }
 
 // printResult prints one line: the path ("-" for a stream), a tab,
