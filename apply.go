@@ -20,8 +20,8 @@ import (
 // archives, layouts or directories of components; a base may be a delta too. All
 // that is written is verified.
 //
-// Of the options count Format, Output or Stream (one of them is needed), Restart,
-// Transfer and Events. Where blobs are in none of the files, nothing is written,
+// Of the options count Format, Output or Stream (one of them is needed), Split,
+// Restart, Transfer and Events. Where blobs are in none of the files, nothing is written,
 // and the error is a *MissingError. Foreign layers that are in none are left out
 // with a warning, as PullOptions.NoForeign does.
 func Apply(ctx context.Context, files []string, opts PullOptions) ([]PullResult, error) {
@@ -43,7 +43,7 @@ func Apply(ctx context.Context, files []string, opts PullOptions) ([]PullResult,
 		return nil, fmt.Errorf("format %s: a delta becomes an archive or an OCI layout", opts.Format)
 	}
 	p, err := newPull([]asked{{Location: from[len(from)-1]}}, PullOptions{
-		Format: opts.Format, Output: opts.Output, Stream: opts.Stream, Restart: opts.Restart,
+		Format: opts.Format, Output: opts.Output, Stream: opts.Stream, Split: opts.Split, Restart: opts.Restart,
 		Transfer: opts.Transfer, Events: opts.Events,
 	})
 	if err != nil {

@@ -23,7 +23,7 @@ type documents struct {
 	search    *image.ReferrerSearch // of a store
 }
 
-// maxKept bounds the bytes of the manifests that one look keeps in memory.
+// maxKept bounds the bytes of the manifests that are kept of one source.
 const maxKept = 32 << 20
 
 var (

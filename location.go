@@ -164,7 +164,8 @@ func isPath(s string) bool {
 
 // splitPath parts a path from what chooses an image there: the longest part
 // before a colon or an at sign that is there, else before the first of them
-// in the last name.
+// in the last name. Where that is in no directory that is there, its slash may
+// be one of an image's name, as in x.tar:team/app:1.
 func splitPath(s string) Location {
 	if exists(s) || split.Stands(s) {
 		return Location{Path: s}
@@ -175,10 +176,29 @@ func splitPath(s string) Location {
 		}
 	}
 	base := strings.LastIndexAny(s, `/\`) + 1
+	if i := beforeName(s); i > 0 && !exists(s[:base]) {
+		return Location{Path: s[:i], Image: s[i+1:]}
+	}
 	if i := strings.IndexAny(s[base:], ":@"); i > 0 {
 		return Location{Path: s[:base+i], Image: s[base+i+1:]}
 	}
 	return Location{Path: s}
+}
+
+// beforeName is the colon that parts a path, which is not there, from an image's
+// name with a slash in it: the first one behind what is called like an archive,
+// else the first of all. 0 where there is none.
+func beforeName(s string) int {
+	first := 0
+	for i := len(filepath.VolumeName(s)) + 1; i < len(s); i++ {
+		if s[i] == ':' && IsArchiveName(s[:i]) {
+			return i
+		}
+		if s[i] == ':' && first == 0 {
+			first = i
+		}
+	}
+	return first
 }
 
 func exists(path string) bool {

@@ -108,7 +108,7 @@ func (l *look) openSource(ctx context.Context) error {
 		l.close()
 		return err
 	}
-	l.source = newDocuments(source)
+	l.source = sources.documents(source)
 	return nil
 }
 

@@ -21,12 +21,13 @@ type sources struct {
 	mu     sync.Mutex
 	known  map[string]image.Source // by repository
 	stores map[string]image.Store  // by path
+	kept   map[image.Source]*documents
 }
 
 func newSources(opts registry.Options, events image.EventFunc) *sources {
 	return &sources{
 		session: registry.NewSession(opts), events: events,
-		known: map[string]image.Source{}, stores: map[string]image.Store{},
+		known: map[string]image.Source{}, stores: map[string]image.Store{}, kept: map[image.Source]*documents{},
 	}
 }
 
@@ -67,6 +68,17 @@ func (s *sources) openOnce(ctx context.Context, path string) (image.Store, error
 		s.stores[path] = store
 	}
 	return store, err
+}
+
+// documents is a source of the command whose manifests are kept, also for another
+// image that is there.
+func (s *sources) documents(source image.Source) *documents {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[source] == nil {
+		s.kept[source] = newDocuments(source)
+	}
+	return s.kept[source]
 }
 
 // open opens the repository of a reference. It sends nothing.

@@ -27,6 +27,8 @@ type scenario struct {
 	kill  bool // when half is served, and run again
 	// rootfs is the image's file system as one tar, in place of an archive.
 	rootfs bool
+	// copy is a copy into another registry, in place of an archive.
+	copy bool
 }
 
 var scenarios = []scenario{
@@ -67,7 +69,22 @@ var scenarios = []scenario{
 		about: "100 MB in 3 layers; the registry and each mirror are held to 10 MB/s, all connections together: `davit pull --quiet HOST/IMAGE -o FILE --mirror HOST…`.",
 		setup: setup{Layers: []int64{60e6, 30e6, 10e6}, TotalRate: 10e6, Mirrors: 2},
 	},
+	{
+		title: "Copy between registries, four layers",
+		about: "4 layers of 64 MB; each connection to the registry that is read is held to 20 MB/s. " + copyAbout,
+		setup: setup{Layers: slices.Repeat([]int64{64e6}, 4), Rate: 20e6},
+		copy:  true,
+	},
+	{
+		title: "Copy between registries, one large layer",
+		about: "512 MB in one layer; each connection to the registry that is read is held to 20 MB/s. " + copyAbout,
+		setup: setup{Layers: []int64{512e6}, Rate: 20e6},
+		copy:  true,
+	},
 }
+
+const copyAbout = "It goes to distribution's registry, which has nothing yet and is not limited: `davit copy --quiet SRC DST`, `crane copy --insecure SRC DST`, " +
+	"`skopeo copy --all … docker://SRC docker://DST`, `regctl image copy … SRC DST`."
 
 // measurement is what one pull took.
 type measurement struct {
@@ -95,10 +112,14 @@ func (s scenario) report(ctx context.Context, dir string, tools []tool, runs int
 	}
 	var davit time.Duration
 	for _, t := range tools {
-		if s.rootfs {
-			if t.args = t.rootfs; t.args == nil {
-				continue // it has no such command
-			}
+		switch {
+		case s.rootfs:
+			t.args = t.rootfs
+		case s.copy:
+			t.args = t.copy
+		}
+		if t.args == nil {
+			continue // it has no such command
 		}
 		if t.program == "" {
 			fmt.Fprintf(&w, "| %s | – | – | – | – | – | – | not installed |\n", t.name)
@@ -140,12 +161,20 @@ func (s scenario) measure(ctx context.Context, dir string, t tool, srv *server) 
 		return m, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(home)) }()
-	file := filepath.Join(home, "image.tar")
+	to := filepath.Join(home, "image.tar")
+	if s.copy {
+		d, err := startDestination(ctx, home)
+		if err != nil {
+			return m, err
+		}
+		defer func() { err = errors.Join(err, d.close()) }()
+		to = d.Image
+	}
 	if _, err := srv.reset(); err != nil {
 		return m, err
 	}
 	if s.kill {
-		first := t.command(ctx, home, srv.Image, file)
+		first := t.command(ctx, home, srv.Image, to)
 		if err := first.Start(); err != nil {
 			return m, err
 		}
@@ -157,7 +186,7 @@ func (s scenario) measure(ctx context.Context, dir string, t tool, srv *server) 
 	}
 	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := t.command(timed, home, srv.Image, file)
+	cmd := t.command(timed, home, srv.Image, to)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	begun := time.Now()
@@ -171,13 +200,16 @@ func (s scenario) measure(ctx context.Context, dir string, t tool, srv *server) 
 	} else if runErr != nil {
 		runErr = fmt.Errorf("%w: %s", runErr, said.Bytes())
 	}
-	m.err = runErr
 	m.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		m.memory = usage.Maxrss * 1024
 	}
 	stats, err := srv.reset()
 	m.served, m.requests = stats.BlobBytes, stats.Requests
+	if s.copy && runErr == nil {
+		runErr = sameImage(ctx, srv.Image, to)
+	}
+	m.err = runErr
 	return m, err
 }
 

@@ -18,6 +18,7 @@ type tool struct {
 	program string // empty where it is not installed
 	args    func(image, file string) []string
 	rootfs  func(image, file string) []string // to write the file system alone, nil where it cannot
+	copy    func(image, to string) []string   // to copy it into another registry
 }
 
 func findTools(davit string) []tool {
@@ -26,18 +27,28 @@ func findTools(davit string) []tool {
 			return []string{"pull", "--quiet", image, "-o", file}
 		}, rootfs: func(image, file string) []string {
 			return []string{"pull", "--quiet", "-f", "rootfs", image, "-o", file}
+		}, copy: func(image, to string) []string {
+			return []string{"copy", "--quiet", image, to}
 		}},
 		{name: "crane", program: find("crane"), args: func(image, file string) []string {
 			return []string{"pull", "--insecure", image, file}
 		}, rootfs: func(image, file string) []string {
 			return []string{"export", "--insecure", image, file}
+		}, copy: func(image, to string) []string {
+			return []string{"copy", "--insecure", image, to}
 		}},
 		{name: "skopeo", program: find("skopeo"), args: func(image, file string) []string {
 			return []string{"copy", "--quiet", "--insecure-policy", "--src-tls-verify=false", "docker://" + image, "docker-archive:" + file + ":" + image}
+		}, copy: func(image, to string) []string {
+			return []string{"copy", "--all", "--quiet", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://" + image, "docker://" + to}
 		}},
 		{name: "regctl", program: find("regctl"), args: func(image, file string) []string {
 			host, _, _ := strings.Cut(image, "/")
 			return []string{"image", "export", "--host", "reg=" + host + ",tls=disabled", image, file}
+		}, copy: func(image, to string) []string {
+			from, _, _ := strings.Cut(image, "/")
+			host, _, _ := strings.Cut(to, "/")
+			return []string{"image", "copy", "--host", "reg=" + from + ",tls=disabled", "--host", "reg=" + host + ",tls=disabled", image, to}
 		}},
 	}
 }

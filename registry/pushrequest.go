@@ -65,7 +65,7 @@ func (p *payload) addTo(req *http.Request) error {
 	return err
 }
 
-// watched puts off a payload's timer with each read.
+// watched puts off a payload's timer with each read, which is not timed itself.
 type watched struct {
 	*payload
 	content io.Reader
@@ -78,6 +78,7 @@ func (w *watched) Read(b []byte) (int, error) {
 	if w.ended {
 		return 0, errEnded
 	}
+	w.watch.Stop() // where content is long in coming, the registry is not stuck
 	n, err := w.content.Read(b[:min(int64(len(b)), max(w.left, 0))])
 	if w.left -= int64(n); w.left <= 0 {
 		w.watch.Reset(w.after)

@@ -24,8 +24,15 @@ const (
 	// eager is the size of a body that is not sent before the registry has said
 	// that it wants it, until it has taken one so large.
 	eager = 1 << 20
+	// smallPart is the part of the memory up to which a piece is read before it is
+	// sent: 1 MiB as a rule. A request for it is not worth beginning early.
+	smallPart = 16
 	// cancelTime is how long giving up a session may take.
 	cancelTime = 10 * time.Second
+	// cancelTries is how often it is tried, cancelPause what lies between the
+	// first two of them.
+	cancelTries = 5
+	cancelPause = 50 * time.Millisecond
 )
 
 // session is an upload that a registry has opened.
@@ -56,7 +63,7 @@ type upload struct {
 
 // PushBlob uploads a blob (OCI distribution-spec, "Pushing Blobs"): one that
 // fits into memory, or whose content is an io.ReaderAt, in one request; others
-// piece by piece, each kept until the registry has it. After a cut connection,
+// piece by piece, each sent while it is read, and kept until the registry has it. After a cut connection,
 // or a refusal that may pass, it asks how far the registry got and goes on from
 // there; as often as Options.Retries in a row without any progress. Pieces that
 // are too large become smaller. An upload that ends with an error is given up
@@ -144,8 +151,11 @@ func (u *upload) advance(ctx context.Context) error {
 	if u.size <= room {
 		from, most = 0, u.size // it may have to be sent from its start
 	}
-	if err := u.keep(from, most); err != nil {
-		return err
+	u.hold(from, most)
+	if n <= room/smallPart { // what is larger is sent while it is read
+		if err := u.keep(u.acked, n); err != nil {
+			return err
+		}
 	}
 	if n == left && (n == 0 || !u.habits.emptyPut) {
 		return u.put(ctx, u.piece(u.acked, n))
@@ -280,14 +290,24 @@ func (u *upload) cancel(ctx context.Context) {
 	}
 	ctx, end := context.WithTimeout(ctx, cancelTime)
 	defer end()
-	_, _, err := u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime)
-	if statusOf(err) != http.StatusRequestedRangeNotSatisfiable {
-		return
-	}
-	// It has more than its URL says, which was of before it was cut.
-	resp, at, err := u.client.push(ctx, u.step, http.MethodGet, u.session.at, nil, nil, cancelTime)
-	if err == nil && u.goOn(resp, at) == nil {
-		_, _, _ = u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime) // it ends by itself too
+	for tries := range cancelTries {
+		_, _, err := u.client.push(ctx, u.step, http.MethodDelete, u.session.at, nil, nil, cancelTime)
+		switch status := statusOf(err); {
+		case status == http.StatusRequestedRangeNotSatisfiable:
+			// It has more than its URL says, which was of before it was cut.
+			resp, at, err := u.client.push(ctx, u.step, http.MethodGet, u.session.at, nil, nil, cancelTime)
+			if err != nil || u.goOn(resp, at) != nil {
+				return // it ends by itself too
+			}
+		case status/100 != 5:
+			return
+		default: // it may still be at the request that ended within its body
+			select {
+			case <-time.After(cancelPause << tries):
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
 }
 

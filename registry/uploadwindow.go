@@ -54,32 +54,50 @@ func (w *window) rewind() bool {
 	return true
 }
 
-// keep sees to it that n bytes from off on, which it reaches, are kept, and
-// gives up what lies before. Fewer are kept where the blob ends.
-func (w *window) keep(off, n int64) error {
-	if w.random != nil {
-		return nil
-	}
-	if n = min(n, w.size-off); off+n <= w.base+int64(len(w.kept)) {
-		return nil
+// hold makes room for n bytes from off on, which it reaches, and gives up what
+// lies before. It is for fewer where the blob ends.
+func (w *window) hold(off, n int64) {
+	if n = min(n, w.size-off); w.random != nil || off+n <= w.base+int64(len(w.kept)) {
+		return
 	}
 	left := w.kept[off-w.base:]
 	if int64(cap(w.kept)) < n {
-		left = append(make([]byte, 0, n), left...)
-		w.kept = left
+		w.kept = append(make([]byte, 0, n), left...)
 	} else {
 		w.kept = w.kept[:copy(w.kept, left)]
 	}
 	w.base = off
+}
+
+// keep reads and keeps n bytes from off on, of those that there is room for.
+func (w *window) keep(off, n int64) error {
+	if w.random != nil {
+		return nil
+	}
+	for off+n > w.base+int64(len(w.kept)) {
+		if err := w.more(off + n - w.base - int64(len(w.kept))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// more reads up to n bytes at once, and keeps them. Those at the blob's end it
+// keeps only where nothing follows.
+func (w *window) more(n int64) error {
 	have := len(w.kept)
-	got, err := io.ReadFull(w.content, w.kept[have:n])
-	w.kept = w.kept[:have+got]
-	if err != nil {
+	got, err := w.content.Read(w.kept[have : have+int(n)])
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return contentError{err}
+	case got > 0 && w.base+int64(have+got) == w.size:
+		if err := w.atEnd(); err != nil {
+			return err
+		}
+	case got == 0 && err != nil:
 		return w.short(err)
 	}
-	if off+n == w.size {
-		return w.atEnd()
-	}
+	w.kept = w.kept[:have+got]
 	return nil
 }
 
@@ -102,13 +120,13 @@ func (w *window) atEnd() error {
 	return nil
 }
 
-// piece is a body of n bytes from off on, which are kept.
+// piece is a body of n bytes from off on, which are kept once they are read.
 func (w *window) piece(off, n int64) *payload {
 	return &payload{size: n, open: func() (io.Reader, error) {
 		if w.random != nil {
 			return &guarded{io.NewSectionReader(w.random, off, n)}, nil
 		}
-		return bytes.NewReader(w.kept[off-w.base:][:n]), nil
+		return &keeping{w, off, off + n}, nil
 	}}
 }
 
@@ -124,6 +142,28 @@ func (w *window) rest(off int64) *payload {
 		}
 		return io.MultiReader(bytes.NewReader(w.kept[off-w.base:]), (*unkept)(w)), nil
 	}}
+}
+
+// keeping reads what is kept, and then what follows, which it keeps: there has to
+// be room for it.
+type keeping struct {
+	*window
+	off, end int64
+}
+
+func (k *keeping) Read(b []byte) (int, error) {
+	b = b[:min(int64(len(b)), k.end-k.off)]
+	if len(b) == 0 {
+		return 0, io.EOF
+	}
+	if k.off == k.base+int64(len(k.kept)) {
+		if err := k.more(int64(len(b))); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, k.kept[k.off-k.base:])
+	k.off += int64(n)
+	return n, nil
 }
 
 // unkept reads what follows what is kept, and keeps nothing.

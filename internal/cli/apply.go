@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -35,6 +33,7 @@ type applyOptions struct {
 	files   []string
 	output  string
 	format  string
+	split   partSize
 	restart bool
 	display displayFlags
 
@@ -61,6 +60,7 @@ func newApply(s streams) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVarP(&o.output, "output", "o", "", "`PATH` to write, - for stdout")
 	flags.StringVarP(&o.format, "format", "f", string(davit.Archive), "`FORMAT` to write: archive, oci")
+	flags.Var(&o.split, "split", "`SIZE` of parts to write an archive in, PATH.001 and on: 4G fits FAT32 (4GiB does not)")
 	flags.BoolVar(&o.restart, "restart", false, "begin anew: drop what an interrupted apply has left")
 	o.display.add(cmd)
 	o.given = flags.Changed
@@ -85,35 +85,30 @@ func (o *applyOptions) validate(cmd *cobra.Command, s streams) error {
 	case o.output == stream && isTerminal(s.out):
 		return usagef("the archive is not written to a terminal: pipe it into a program, docker load for one, or choose a file with -o FILE")
 	}
-	return cmp.Or(validateOutput(o.output, true, directory), o.display.validate())
+	if err := validateOutput(o.output, true, directory); err != nil {
+		return err
+	}
+	opts := o.library()
+	if o.output == stream {
+		opts.Output, opts.Stream = "", io.Discard
+	}
+	if err := opts.Validate(1); err != nil {
+		return usageError{err}
+	}
+	return o.display.validate()
+}
+
+// library is what the flags ask of the library, without what comes of running.
+func (o *applyOptions) library() davit.PullOptions {
+	return davit.PullOptions{Format: davit.Format(o.format), Output: o.output, Split: int64(o.split), Restart: o.restart}
 }
 
 func (o *applyOptions) run(ctx context.Context, s streams) error {
-	shown := o.display.open(s.err)
-	var moving atomic.Bool
-	opts := davit.PullOptions{Format: davit.Format(o.format), Output: o.output, Restart: o.restart}
-	opts.Events = func(e image.Event) {
-		if e.Kind == image.EventPlanned {
-			moving.Store(true)
-		}
-		shown.events(e)
-	}
-	var results io.Writer = toReader{s.out}
-	if o.output == stream {
-		opts.Output, opts.Stream = "", results
-		results = s.err
-	}
-	written, err := davit.Apply(ctx, o.files, opts)
-	shown.Close()
-	for _, result := range written {
-		if err := printResult(results, result, o.display.json); err != nil {
-			return err
-		}
-	}
-	if err != nil {
-		return o.explain(ctx, err, circumstances{disk: o.files[len(o.files)-1], resumable: opts.Stream == nil, fetching: moving.Load()})
-	}
-	return nil
+	apply := func(opts davit.PullOptions) ([]davit.PullResult, error) { return davit.Apply(ctx, o.files, opts) }
+	return writeOutput(s, o.display.open(s.err), o.library(), o.display.json, apply, func(err error, c circumstances) error {
+		c.disk = o.files[len(o.files)-1]
+		return o.explain(ctx, err, c)
+	})
 }
 
 func (o *applyOptions) explain(ctx context.Context, err error, c circumstances) error {

@@ -251,6 +251,9 @@ func (f *carryFlags) explain(ctx context.Context, err error) error {
 	if hosts := registries(append(f.from(), f.to()...)); len(hosts) == 1 {
 		c.registry = hosts[0]
 	}
+	if hosts := registries(f.from()); len(hosts) == 1 {
+		c.source = hosts[0]
+	}
 	for _, at := range f.sources {
 		if at.Path != "" && c.disk == "" {
 			c.disk = at.Path

@@ -254,7 +254,7 @@ func hintDisk(err error, c circumstances) string {
 	case (errors.Is(err, partial.ErrTooLarge) || errors.Is(err, syscall.EFBIG)) && c.splits:
 		return "write the archive in parts with --split 4G, which FAT32 holds, or to another file system with -o PATH"
 	case errors.Is(err, partial.ErrTooLarge), errors.Is(err, syscall.EFBIG):
-		return "write to another file system with -o PATH: FAT32 holds files of less than 4 GiB"
+		return "FAT32 holds files of less than 4 GiB: write to another file system, or in parts with davit pull IMAGE -o PATH --split 4G"
 	case errors.Is(err, partial.ErrLocked):
 		return "wait for it to end, or " + another
 	case errors.Is(err, partial.ErrNoSpace) && !c.resumable:

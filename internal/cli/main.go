@@ -53,11 +53,14 @@ func (w *helpWriter) Write(b []byte) (int, error) {
 
 const rootLong = `davit takes container images out of registries without Docker and writes
 them as archives that docker load, podman load, ctr images import and skopeo
-accept, as OCI layouts, as plain files, or as root file systems.`
+accept, as OCI layouts, as plain files, or as root file systems; it copies them
+between registries, and carries them over an air gap and back into one.`
 
 const rootExample = `  davit demo                              see it work, with no network
   davit pull alpine                       ./alpine_latest.tar
-  davit pull alpine -o - | docker load`
+  davit pull alpine -o - | docker load
+  davit copy alpine registry.lan:5000/alpine
+  davit push alpine_latest.tar registry.lan:5000/`
 
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -375,36 +373,12 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 	for _, a := range o.aliases {
 		shown.events.Send(image.Event{Kind: image.EventNote, Text: a.String()})
 	}
-	var fetching atomic.Bool
-	opts.Events = func(e image.Event) {
-		if e.Kind == image.EventPlanned {
-			fetching.Store(true)
-		}
-		shown.events(e)
-	}
-	var results io.Writer = toReader{s.out}
-	if o.output == stream {
-		opts.Output, opts.Stream = "", results
-		results = s.err
-	}
-	written, err := davit.PullAll(ctx, o.names, opts)
-	shown.Close()
-	for _, result := range written {
-		if err := printResult(results, result, o.display.json); err != nil {
-			return err
-		}
-	}
-	if err != nil {
-		return explain(ctx, err, circumstances{
-			registry:  o.oneRegistry(),
-			resumable: opts.Stream == nil,
-			fetching:  fetching.Load(),
-			config:    o.saveConfig != "",
-			splits:    opts.Format == davit.Archive && opts.Split == 0,
-			disk:      o.damaged(err),
-		})
-	}
-	return nil
+	pull := func(opts davit.PullOptions) ([]davit.PullResult, error) { return davit.PullAll(ctx, o.names, opts) }
+	return writeOutput(s, shown, opts, o.display.json, pull, func(err error, c circumstances) error {
+		c.registry, c.config = o.oneRegistry(), o.saveConfig != ""
+		c.disk = o.damaged(err)
+		return explain(ctx, err, c)
+	})
 }
 
 // treeGC is how much garbage the tree of a file system lives with, in percent
@@ -437,26 +411,4 @@ func (o *pullOptions) damaged(err error) string {
 	}
 	at, _ := davit.ParseLocation(o.paths[0]) // parse has read it
 	return at.Path
-}
-
-// printResult prints one line: the path ("-" for a stream), a tab,
-// reference@digest, and where the output is a layer's own bytes another tab
-// and the layer's digest; or the result's JSON.
-func printResult(w io.Writer, result davit.PullResult, asJSON bool) error {
-	if asJSON {
-		return printJSON(w, result)
-	}
-	path := result.Path
-	if path == "" {
-		path = stream
-	}
-	reference, _, _ := strings.Cut(result.Reference, "@")
-	line := fmt.Sprintf("%s\t%s@%s", path, reference, result.Digest)
-	if result.Layer != "" {
-		line += "\t" + result.Layer
-	}
-	if _, err := fmt.Fprintln(w, line); err != nil {
-		return fmt.Errorf("print the result: %w", err)
-	}
-	return nil
 }

@@ -184,7 +184,7 @@ func (o *syncOptions) summary(results []davit.CopyResult) string {
 	same, sent, mounted := 0, int64(0), int64(0)
 	for _, r := range results {
 		sent, mounted = sent+r.Sent, mounted+r.Mounted
-		if r.Same {
+		if unmoved(r) {
 			same++
 		}
 	}
@@ -196,12 +196,15 @@ func (o *syncOptions) summary(results []davit.CopyResult) string {
 	return fmt.Sprintf("%d %s (%s sent, %s mounted), %d there already", len(results)-same, did, size(sent), size(mounted), same)
 }
 
+// unmoved says whether an image was there, with what refers to it.
+func unmoved(r davit.CopyResult) bool { return r.Same && r.Sent+r.Mounted == 0 }
+
 // print prints one image's line.
 func (o *syncOptions) print(w io.Writer, r davit.CopyResult) error {
 	switch {
-	case o.display.json || !r.Same && !o.dryRun:
+	case o.display.json || !unmoved(r) && !o.dryRun:
 		return printCopied(w, r, o.display.json)
-	case r.Same:
+	case unmoved(r):
 		return nil
 	}
 	if _, err := fmt.Fprintf(w, "%s\t%s\t%d\n", line(r.Source), line(r.Destination), r.Sent); err != nil {
