@@ -89,7 +89,7 @@ func (c *copying) resolve(ctx context.Context, j *copyJob) error {
 		return err
 	}
 	if c.opts.NoForeign {
-		j.image = c.leaveOut(j.image)
+		j.image = leaveOutForeign(j.image, "", c.opts.Events)
 	}
 	if err := j.name(j.image.Entry().Digest, l.tag(j.image)); err != nil {
 		return err
@@ -171,11 +171,6 @@ func (j *copyJob) name(d digest.Digest, tag string) error {
 // failure is what went wrong on the way to the destination.
 func (j *copyJob) failure(err error) error {
 	return fmt.Errorf("copy %s to %s: %w", j.image.Label, j.to, err)
-}
-
-// leaveOut leaves the image's foreign layers out, and says so.
-func (c *copying) leaveOut(img image.Image) image.Image {
-	return (&pull{opts: PullOptions{Format: OCI, Events: c.opts.Events}}).leaveOut(img)
 }
 
 // count counts a blob that has come to the destination for the image.

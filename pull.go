@@ -245,8 +245,8 @@ func (p *pull) resolveOne(ctx context.Context, a asked) (image.Image, digest.Dig
 			p.note("%s: the trimmed index has the digest %s, not %s", img.Label, img.Root().Digest, root)
 		}
 	}
-	if p.opts.NoForeign {
-		img = p.leaveOut(img)
+	if p.opts.NoForeign && !p.opts.ManifestOnly {
+		img = leaveOutForeign(img, p.opts.Format, p.opts.Events)
 	}
 	img = p.without(img)
 	p.warn(img)
