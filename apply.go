@@ -50,6 +50,7 @@ func Apply(ctx context.Context, files []string, opts PullOptions) ([]PullResult,
 		return nil, err
 	}
 	defer p.close()
+	p.naming = ""
 	for _, at := range from {
 		p.inputs = append(p.inputs, at.Path)
 	}
@@ -123,10 +124,12 @@ func (p *pull) joinedImages(ctx context.Context, source *joined, path string) ([
 func (p *pull) checkJoined(ctx context.Context, source *joined, path string, images []image.Image) ([]image.Image, error) {
 	missing := &MissingError{Path: path}
 	met := map[digest.Digest]bool{}
+	whole := true
 	for i, img := range images {
 		foreign := map[digest.Digest]bool{} // and nowhere
 		for _, blob := range img.Blobs() {
 			size, err := source.BlobSize(ctx, blob.Digest)
+			whole = whole && source.holds(ctx, blob.Digest)
 			switch {
 			case errors.Is(err, image.ErrNotFound) && image.IsForeign(blob):
 				foreign[blob.Digest] = true
@@ -150,6 +153,9 @@ func (p *pull) checkJoined(ctx context.Context, source *joined, path string, ima
 	}
 	if len(missing.Blobs) > 0 {
 		return nil, missing
+	}
+	if whole {
+		p.warning("%s is whole without the files before it: the delta comes last", path)
 	}
 	return images, nil
 }

@@ -172,15 +172,23 @@ type CopyError struct {
 	Asked, Copied int
 	// KeepGoing says that what could be copied was.
 	KeepGoing bool
+	// DryRun says that nothing was to be copied: Copied is how many could be, or
+	// are there.
+	DryRun bool
 }
 
 // Summary is the first line of Error.
 func (e *CopyError) Summary() string {
-	summary := fmt.Sprintf("%d of %d images could not be copied", len(e.Failures), e.Asked)
-	if e.Copied > 0 {
-		summary += fmt.Sprintf(", %d are copied", e.Copied)
+	switch could := fmt.Sprintf("%d of %d images could not be copied", len(e.Failures), e.Asked); {
+	case e.DryRun:
+		return fmt.Sprintf("%d of %d images cannot be copied:", len(e.Failures), e.Asked)
+	case e.Copied == 0:
+		return could + ":"
+	case e.Copied == 1:
+		return could + ", 1 is there now:"
+	default:
+		return could + fmt.Sprintf(", %d are there now:", e.Copied)
 	}
-	return summary + ":"
 }
 
 // Error has a line for each image that failed.
@@ -205,7 +213,7 @@ func (e *CopyError) Unwrap() []error {
 // outcome is what has become of the images, after some failures.
 func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult, error) {
 	var results []CopyResult
-	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs), KeepGoing: c.opts.KeepGoing}
+	failed := &CopyError{Failures: failures, Asked: len(failures) + len(c.jobs), KeepGoing: c.opts.KeepGoing, DryRun: c.opts.DryRun}
 	for _, j := range c.jobs {
 		if j.err != nil {
 			failed.Failures = append(failed.Failures, Failure{cmp.Or(j.label, j.from.String()), j.err})

@@ -226,6 +226,7 @@ func (c *copying) pull(ctx context.Context, jobs []*copyJob, all []asked, opts P
 	defer p.close()
 	p.sources.bases = c.opts.Bases
 	p.inputs = c.opts.Bases
+	p.naming = ": FILE:NAME as the destination gives it one"
 	_, err = p.all(ctx)
 	results := map[*copyJob]PullResult{}
 	for _, j := range jobs {

@@ -144,7 +144,7 @@ func (c *copying) trim(j *copyJob) error {
 		return fmt.Errorf("%s: trim the index: %w", img.Label, err)
 	}
 	if d := trimmed.Root().Digest; d != root {
-		c.note("%s: the index is trimmed to the %d manifests that are copied: its digest is %s, not %s", img.Label, len(trimmed.Manifests), d, root)
+		c.note("%s: the index is trimmed to what is copied (%d of its manifests): its digest is %s, not %s", img.Label, len(trimmed.Manifests), d, root)
 	}
 	j.image = trimmed
 	return nil

@@ -45,9 +45,6 @@ func (d Destination) String() string {
 	return s
 }
 
-// componentsPrefix is davit's own, beside skopeo's transports.
-const componentsPrefix = "components:"
-
 // ParseDestination reads where an image goes:
 //
 //	registry.lan/app:1, docker://app    a name in a registry, as ref.Parse reads it
@@ -63,7 +60,7 @@ const componentsPrefix = "components:"
 // wrap ref.ErrInvalid.
 func ParseDestination(s string) (Destination, error) {
 	s = strings.TrimSpace(s)
-	prefix, rest, ok := cutTransport(s, append([]string{componentsPrefix}, transports...))
+	prefix, rest, ok := cutTransport(s, transports)
 	switch at := splitOutput(s); {
 	case ok:
 		format := map[string]Format{"oci:": OCI, componentsPrefix: Components}[prefix]
@@ -82,6 +79,9 @@ func ParseDestination(s string) (Destination, error) {
 		return Destination{}, err
 	}
 	r, err := ref.Parse(s)
+	if err == nil && r.Scheme == "" && strings.HasSuffix(s, "/") {
+		return Destination{}, fmt.Errorf("%w: %q ends in /: write the image's whole name, or ./ before it if a directory is meant", ref.ErrInvalid, s)
+	}
 	return Destination{Reference: r}, err
 }
 

@@ -69,7 +69,7 @@ func TestParseDestination(t *testing.T) {
 			t.Errorf("%q is written as %q, which is %+v, %v", s, got, again, err)
 		}
 	}
-	for _, s := range []string{"", "dir:x", "containers-storage:x", "docker-daemon:x:1", "ftp://x/y", "Not a name", "components:new:app", "x.tar:Not A Name", "oci:layout:a b", "registry.lan/"} {
+	for _, s := range []string{"", "dir:x", "containers-storage:x", "docker-daemon:x:1", "ftp://x/y", "Not a name", "components:new:app", "x.tar:Not A Name", "oci:layout:a b", "registry.lan/", "registry.lan/mirror/", "docker://registry.lan/mirror/", "dir/"} {
 		if got, err := davit.ParseDestination(s); !errors.Is(err, ref.ErrInvalid) {
 			t.Errorf("%q: %+v, %v", s, got, err)
 		}

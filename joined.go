@@ -78,6 +78,16 @@ func (j *joined) BlobSize(ctx context.Context, d digest.Digest) (int64, error) {
 	})
 }
 
+// holds says whether the store has a blob without the bases.
+func (j *joined) holds(ctx context.Context, d digest.Digest) bool {
+	sizer, ok := j.Store.(image.BlobSizer)
+	if !ok {
+		return false
+	}
+	_, err := sizer.BlobSize(ctx, d)
+	return err == nil
+}
+
 // Expected is part of image.DeltaTeller.
 func (j *joined) Expected(d digest.Digest) (base string, ok bool) {
 	if teller, is := j.Store.(image.DeltaTeller); is {

@@ -53,6 +53,7 @@ func (l Location) String() string {
 //	./x.tar:app:1, layout@sha256:…          one of several images there
 //	oci:DIR, oci-archive:FILE,              a path, as skopeo writes it, also
 //	docker-archive:FILE                     with :NAME behind it
+//	components:DIR                          a path, to manifest, config and layers as files
 //
 // Skopeo's other names for what is on a disk (dir:, docker-daemon:) are an error:
 // nobody who writes one means an image of Docker Hub. What follows any of them is
@@ -99,10 +100,13 @@ func noImageFile(s string) error {
 	return nil
 }
 
-// transports are skopeo's names for what is on disk that are read, and unread
-// the others.
+// componentsPrefix is davit's own, beside skopeo's transports.
+const componentsPrefix = "components:"
+
+// transports are the names for what is on disk that are read, skopeo's and
+// davit's own, and unread skopeo's others.
 var (
-	transports = []string{"oci:", "oci-archive:", "docker-archive:"}
+	transports = []string{"oci:", "oci-archive:", "docker-archive:", componentsPrefix}
 	unread     = []string{"containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:", "tarball:"}
 )
 

@@ -126,6 +126,9 @@ func TestParseLocation(t *testing.T) {
 		"docker-archive:x.tar:a/b:":              path("./x.tar", "a/b:"),
 		"docker-archive:none:team/app:1":         path("./none", "team/app:1"),
 		"docker-archive:dir/none.tar:team/app:1": path("./dir/none.tar", "team/app:1"),
+		"components:parts":                       path("./parts", ""),
+		"components:none":                        path("./none", ""),
+		"components:5000/app":                    registry("components:5000/app"),
 		// Registries that are called so, and an image of Docker Hub.
 		"oci:5000/app":        registry("oci:5000/app"),
 		"dir:5000/app:v1":     registry("dir:5000/app:v1"),

@@ -128,6 +128,7 @@ type pull struct {
 	from   []asked
 	bases  []base   // of PullOptions.Since
 	inputs []string // files that the output may not replace
+	naming string   // how an image that has no tag gets a name; empty: not at all
 
 	sources *sources
 	roots   map[string]digest.Digest // what each image was named by, by its label
@@ -140,7 +141,7 @@ type pull struct {
 // newPull finds what is wrong before any request is made.
 func newPull(all []asked, opts PullOptions) (*pull, error) {
 	p := &pull{
-		opts:  opts,
+		opts: opts, naming: ": --tag NAME gives it one",
 		roots: map[string]digest.Digest{}, located: map[string]Location{}, results: map[Location]PullResult{},
 	}
 	if opts.Tag != "" {

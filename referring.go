@@ -107,7 +107,7 @@ func (s *referring) tellLeftOut(ctx context.Context, root digest.Digest) {
 	left, err := s.source.Referrers(ctx, root)
 	if err == nil && len(left) > 0 {
 		s.opts.Events.Send(image.Event{Kind: image.EventNote, Text: fmt.Sprintf(
-			"%s: what refers to its index %s is left out (%d): that does not go along as it is, but for all platforms it does", s.label, root, len(left))})
+			"%s: what refers to its index %s is left out (%d): the index goes along as it is with all platforms alone", s.label, root, len(left))})
 	}
 }
 

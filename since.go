@@ -24,6 +24,9 @@ import (
 type base struct {
 	name string // as the delta tells it
 	has  func(layer image.Descriptor) bool
+	// expected is the base of another name that has a layer, where this is a delta;
+	// nil or empty: none.
+	expected func(layer image.Descriptor) string
 }
 
 // openBases opens what PullOptions.Since names. Stores stay open as long as the
@@ -81,11 +84,17 @@ func baseName(path string) string {
 // storeBase has what the store has, and what it has left out itself: whoever has
 // a delta has what that is joined with.
 func storeBase(ctx context.Context, name string, store image.Store) base {
-	return base{name, func(layer image.Descriptor) bool {
-		if teller, ok := store.(image.DeltaTeller); ok {
-			if _, expected := teller.Expected(layer.Digest); expected {
-				return true
-			}
+	expected := func(layer image.Descriptor) string {
+		teller, ok := store.(image.DeltaTeller)
+		if !ok {
+			return ""
+		}
+		name, _ := teller.Expected(layer.Digest)
+		return name
+	}
+	has := func(layer image.Descriptor) bool {
+		if expected(layer) != "" {
+			return true
 		}
 		sizer, ok := store.(image.BlobSizer)
 		if !ok {
@@ -93,7 +102,8 @@ func storeBase(ctx context.Context, name string, store image.Store) base {
 		}
 		size, err := sizer.BlobSize(ctx, layer.Digest)
 		return err == nil && size == layer.Size
-	}}
+	}
+	return base{name: name, has: has, expected: expected}
 }
 
 // registryBase has what the manifests of an image name, of all its platforms.
@@ -135,7 +145,7 @@ func (p *pull) registryBase(ctx context.Context, at Location) (base, error) {
 	if err := group.Wait(); err != nil {
 		return base{}, err
 	}
-	return base{l.find.Reference().String(), func(layer image.Descriptor) bool {
+	return base{name: l.find.Reference().String(), has: func(layer image.Descriptor) bool {
 		size, met := sizes[layer.Digest]
 		return met && size == layer.Size
 	}}, nil
@@ -155,10 +165,15 @@ func (p *pull) without(img image.Image) image.Image {
 	return img
 }
 
-// baseOf is the first base that has a layer.
+// baseOf is the first base that has a layer, or which that one, a delta, expects
+// to have it.
 func (p *pull) baseOf(layer image.Descriptor) (name string, ok bool) {
 	for _, b := range p.bases {
-		if b.has(layer) {
+		switch {
+		case !b.has(layer):
+		case b.expected != nil && b.expected(layer) != "":
+			return b.expected(layer), true
+		default:
 			return b.name, true
 		}
 	}
@@ -253,7 +268,7 @@ func listBase(path string) (base, error) {
 	if len(known) == 0 {
 		return base{}, errors.New("the file lists no digest, and is no archive")
 	}
-	return base{baseName(path), func(layer image.Descriptor) bool { return known[layer.Digest] }}, nil
+	return base{name: baseName(path), has: func(layer image.Descriptor) bool { return known[layer.Digest] }}, nil
 }
 
 // listedDigest is the first digest of a line.

@@ -304,7 +304,7 @@ func (p *pull) warn(img image.Image) {
 		p.warning("%s is no container image (its config is %s): loaders will not take the archive", img.Label, img.Manifests[0].Config.MediaType)
 	}
 	if img.Name.Tag == "" {
-		p.warning("%s has no tag, so docker and podman load it without a name: --tag NAME gives it one", img.Label)
+		p.warning("%s has no tag, so docker and podman load it without a name%s", img.Label, p.naming)
 	}
 	if p.opts.Layers == "" && slices.ContainsFunc(img.Manifests[0].Carried(), func(d image.Descriptor) bool { return strings.HasSuffix(d.MediaType, "zstd") }) {
 		p.note("%s has layers that are compressed with zstd: Docker loads those from version 23 on; --layers gzip makes them gzip's", img.Label)

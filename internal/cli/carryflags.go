@@ -138,6 +138,9 @@ func (f *carryFlags) validate(names []string) error {
 	if f.src.stdin() != "" && f.dest.stdin() != "" {
 		return usagef("%s and %s both want stdin", f.src.stdin(), f.dest.stdin())
 	}
+	if f.referrers && slices.ContainsFunc(f.targets, func(to davit.Destination) bool { return to.Format == davit.Components }) {
+		return usagef("--referrers: components have no place for them: archives and layouts have")
+	}
 	if slices.Contains(f.bases, "") {
 		return usagef("--base is empty")
 	}

@@ -81,6 +81,11 @@ func (o *copyOptions) run(ctx context.Context, s streams) error {
 // copy copies the items, and prints what was copied.
 func (f *carryFlags) copy(ctx context.Context, s streams, opts davit.CopyOptions, shown display) error {
 	results, err := davit.CopyAll(ctx, f.items, opts)
+	for _, r := range results {
+		if r.Referrers > 0 {
+			shown.note("%s: referrers: %d", r.Destination, r.Referrers)
+		}
+	}
 	shown.Close()
 	for _, r := range results {
 		if err := printCopied(toReader{s.out}, r, f.display.json); err != nil {

@@ -46,9 +46,20 @@ func explain(ctx context.Context, err error, c circumstances) error {
 		return failure{err: err, hint: hint(err, c)}
 	}
 	if c.resumable && c.fetching {
-		return failure{err: err, hint: goesOn}
+		return failure{err: err, hint: c.again()}
 	}
 	return err
+}
+
+// again is how the command goes on, which may have fetched something.
+func (c circumstances) again() string {
+	switch {
+	case !c.resumable || !c.fetching:
+		return "run the same command again"
+	case c.target != "":
+		return "run the same command again: what has arrived whole is not sent again"
+	}
+	return goesOn
 }
 
 func hint(err error, c circumstances) string {
@@ -72,7 +83,7 @@ func hintSeveral(err error, c circumstances) string {
 	var copies *davit.CopyError
 	switch {
 	case errors.As(err, &copies) && copies.KeepGoing && copies.Copied > 0:
-		return "when the others can be copied, run the same command again: what is there is not sent again"
+		return "when these can be copied, run the same command again: what is there is not sent again"
 	case errors.As(err, &copies) && !copies.KeepGoing && len(copies.Failures)+copies.Copied < copies.Asked:
 		return "--keep-going copies the others without these"
 	case !errors.As(err, &some):
@@ -97,6 +108,8 @@ func hintFormat(err error, c circumstances) string {
 		return "write it as one tar with -f rootfs, or into a file system that tells these names apart"
 	case errors.Is(err, rootfs.ErrNotEmpty):
 		return "choose a directory that is empty or not there, with -o DIR"
+	case errors.Is(err, layout.ErrNoLayout) && c.disk == "" && c.carries:
+		return "choose an image layout, or a directory that is empty or not there"
 	case errors.Is(err, layout.ErrNoLayout) && c.disk == "":
 		return "choose an image layout, or a directory that is empty or not there, with -o DIR"
 	}
@@ -250,6 +263,8 @@ func hintDisk(err error, c circumstances) string {
 	switch {
 	case (errors.Is(err, partial.ErrTooLarge) || errors.Is(err, syscall.EFBIG)) && c.splits:
 		return "write the archive in parts with --split 4G, which FAT32 holds, or to another file system with -o PATH"
+	case (errors.Is(err, partial.ErrTooLarge) || errors.Is(err, syscall.EFBIG)) && c.carries:
+		return "FAT32 holds files of less than 4 GiB: davit pull --split 4G writes an archive in parts; or " + another
 	case errors.Is(err, partial.ErrTooLarge), errors.Is(err, syscall.EFBIG):
 		return "FAT32 holds files of less than 4 GiB: write to another file system, or in parts with davit pull IMAGE -o PATH --split 4G"
 	case errors.Is(err, partial.ErrLocked):
@@ -280,10 +295,7 @@ func hintAgain(err error, c circumstances) string {
 		retry   *image.RetryError
 		refused *registry.Error
 	)
-	again := "run the same command again"
-	if c.resumable && c.fetching {
-		again = goesOn
-	}
+	again := c.again()
 	switch {
 	case errors.As(err, &retry) && errors.As(err, &refused) && refused.Status >= http.StatusInternalServerError:
 		return "the server has a fault of its own, or is overloaded: wait; then " + again

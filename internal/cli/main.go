@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -163,7 +164,18 @@ func unknownCommand(root *cobra.Command, name string) error {
 	if len(near) > 0 {
 		return usagef("unknown command %q; did you mean %s?", name, near[0])
 	}
+	for _, c := range root.Commands() {
+		if sortedLetters(c.Name()) == sortedLetters(name) { // sycn
+			return usagef("unknown command %q; did you mean %s?", name, c.Name())
+		}
+	}
 	return usagef("unknown command %q; to pull an image of that name: davit pull %s", name, name)
+}
+
+func sortedLetters(name string) string {
+	letters := []byte(name)
+	slices.Sort(letters)
+	return string(letters)
 }
 
 func newHelp() *cobra.Command {

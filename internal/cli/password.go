@@ -67,11 +67,12 @@ func readLine(r io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-// askPassword asks for a password on the terminal, which does not show it.
-func askPassword(ctx context.Context, s streams, prompt string) (string, error) {
+// askPassword asks for a password on the terminal, which does not show it. side is
+// what stands before the names of the flags that ask for it.
+func askPassword(ctx context.Context, s streams, side, prompt string) (string, error) {
 	file, ok := s.in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return "", usagef("--username needs --password-stdin where stdin is not a terminal")
+		return "", usagef("--%susername needs --%spassword-stdin where stdin is not a terminal", side, side)
 	}
 	fd := int(file.Fd())
 	before, err := term.GetState(fd)

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"runtime/debug"
@@ -375,6 +376,7 @@ func (o *pullOptions) run(ctx context.Context, s streams) error {
 	pull := func(opts davit.PullOptions) ([]davit.PullResult, error) { return davit.PullAll(ctx, o.names, opts) }
 	return writeOutput(s, shown, opts, o.display.json, pull, func(err error, c circumstances) error {
 		c.registry, c.config = o.oneRegistry(), o.saveConfig != ""
+		c.disk = o.damaged(err)
 		return explain(ctx, err, c)
 	})
 }
@@ -399,4 +401,14 @@ func (o *pullOptions) oneRegistry() string {
 		return hosts[0]
 	}
 	return ""
+}
+
+// damaged is the path of the images on disk, where that is one and its content is
+// wrong.
+func (o *pullOptions) damaged(err error) string {
+	if len(o.paths) != 1 || !errors.Is(err, image.ErrVerification) {
+		return ""
+	}
+	at, _ := davit.ParseLocation(o.paths[0]) // parse has read it
+	return at.Path
 }

@@ -110,7 +110,7 @@ func (o *pushOptions) split(cmd *cobra.Command, args []string) error {
 	}
 	for _, file := range o.files {
 		if !isOnDisk(file) {
-			return usagef("%q is nothing on disk: push takes archives, layouts and components, such as: %s", file, example(cmd))
+			return usagef("%q is no image on disk: push takes archives, layouts and components, such as: %s", file, example(cmd))
 		}
 	}
 	if davit.IsArchiveName(o.destination) && !strings.Contains(o.destination, "://") {

@@ -13,6 +13,9 @@ import (
 // hintPush is for what a registry does not take.
 func hintPush(err error, c circumstances) string {
 	var refused *registry.Error
+	if errors.Is(err, davit.ErrOtherDigest) && c.side == "" {
+		return "give a name without a digest, such as registry.lan/app:1: where not all of an index is there, its digest changes"
+	}
 	if errors.Is(err, davit.ErrOtherDigest) {
 		return "leave out the destination's digest, or name the source by it"
 	}

@@ -157,7 +157,7 @@ func (f *credentialFlags) fromFlags(ctx context.Context, s streams, registries [
 		password, err := readSecret(ctx, s.in, f.flag("password-stdin"))
 		return credential.Given(f.username, password, f.flag("username"), registries[0]), err
 	case f.username != "":
-		password, err := askPassword(ctx, s, fmt.Sprintf("Password of %s for %s: ", f.username, registries[0]))
+		password, err := askPassword(ctx, s, f.side, fmt.Sprintf("Password of %s for %s: ", f.username, registries[0]))
 		return credential.Given(f.username, password, f.flag("username"), registries[0]), err
 	}
 	return nil, nil

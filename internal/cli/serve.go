@@ -187,7 +187,7 @@ func (o *serveOptions) password(ctx context.Context, s streams) (string, error) 
 	case o.stdin:
 		return readSecret(ctx, s.in, "--password-stdin")
 	case o.username != "":
-		return askPassword(ctx, s, fmt.Sprintf("Password that %s shall have: ", o.username))
+		return askPassword(ctx, s, "", fmt.Sprintf("Password that %s shall have: ", o.username))
 	}
 	return "", nil
 }

@@ -32,8 +32,10 @@ and with --from-yaml Kubernetes manifests, compose files and Helm's output, whos
 images are the list then. FILE may be - for stdin.
 
 Images are compared by digest before anything moves: where nothing is new that
-costs a HEAD for each tag on either side, and the pages of tags. What fails does
-not keep the others; all failures are told in the end, and the exit code is 1.
+costs a HEAD for each tag on either side, and the pages of tags; with platforms or
+referrers the manifests are read too. What fails does not keep the others; all
+failures are told in the end. The exit code then is 1, or that of the failures where
+no image at all is there.
 
 Printed on stdout: what was copied, as copy prints it; with --dry-run what would
 be: source, destination and bytes, with tabs between; with --json every image.`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -56,11 +57,15 @@ func text(err error) string {
 	return line(err.Error())
 }
 
-// withFailures is a summary with a line for each image that failed, or more.
+// withFailures is a summary with a line for each image that failed, or more. What
+// several failed of, the disk for one, is told once.
 func withFailures(summary string, failures []davit.Failure) string {
 	lines := []string{line(summary)}
 	for _, f := range failures {
-		lines = append(lines, "  "+strings.ReplaceAll(text(f.Err), "\n", "\n  "))
+		failed := "  " + strings.ReplaceAll(text(f.Err), "\n", "\n  ")
+		if !slices.Contains(lines[1:], failed) {
+			lines = append(lines, failed)
+		}
 	}
 	return strings.Join(lines, "\n")
 }

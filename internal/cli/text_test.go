@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/davit-cli/davit"
 )
 
 func TestTerminalWriter(t *testing.T) {
@@ -69,5 +71,15 @@ func TestForReader(t *testing.T) {
 	var out strings.Builder
 	if _, err := forReader(&out).Write([]byte("\x1b[31m\xc3")); err != nil || out.String() != "\x1b[31m\xc3" {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+// What all images failed of is told once.
+func TestTextOfFailuresWithOneReason(t *testing.T) {
+	full, gone := errors.New("write x.tar: no space left"), errors.New("app:2: not found")
+	err := &davit.CopyError{Asked: 4, Failures: []davit.Failure{{Err: full}, {Err: gone}, {Err: full}}}
+	want := "3 of 4 images could not be copied:\n  write x.tar: no space left\n  app:2: not found"
+	if got := text(err); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

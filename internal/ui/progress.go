@@ -214,7 +214,7 @@ func (p *progress) line() string {
 }
 
 // summary tells in one line how the transfer went; nothing where there was
-// nothing to transfer.
+// nothing to transfer, or where it stopped before anything came.
 func (p *progress) summary(now time.Time) string {
 	if p.total == 0 && p.done == 0 {
 		return ""
@@ -231,6 +231,8 @@ func (p *progress) summary(now time.Time) string {
 	there := Size(p.resumed()) + " were there already"
 	var s string
 	switch {
+	case p.done == 0 && moved == 0 && p.total > 0:
+		return ""
 	case p.done < p.total:
 		s = fmt.Sprintf("stopped at %s of %s (%d%%) after %s%s", Size(p.done), Size(p.total), p.percent(), Duration(took), speed)
 	case p.copies && p.sent == 0:

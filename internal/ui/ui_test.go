@@ -157,7 +157,7 @@ func TestSummary(t *testing.T) {
 		"no blobs":           {[]image.Event{planned(0, 0, 0), done}, ""},
 		"not planned":        {[]image.Event{done}, ""},
 		"stopped":            {[]image.Event{planned(1, 100*mb, 20*mb), started(d, 20*mb), advanced(d, 30*mb), done}, "stopped at 50MB of 100MB (50%) after 0s, 20MB were there already\n"},
-		"closed":             {[]image.Event{planned(1, 100*mb, 0)}, "stopped at 0B of 100MB (0%) after 0s\n"},
+		"closed":             {[]image.Event{planned(1, 100*mb, 0), started(d, 0)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(Options{Mode: Plain})
