@@ -50,6 +50,9 @@ func (c *copying) documents(ctx context.Context, j *copyJob) error {
 			}
 		}
 	}
+	if err := c.checkOthers(ctx, j); err != nil {
+		return err
+	}
 	return c.manifest(ctx, j, entry, j.to.Reference.Tag)
 }
 

@@ -54,9 +54,41 @@ func withReferrers(jobs []*copyJob) []*copyJob {
 	return all
 }
 
+// errOthers is of what cosign keeps under a tag, where the destination has more of
+// it than the source.
+var errOthers = errors.New("under its tag the destination has others, which would be lost")
+
+// checkOthers finds out whether signatures would be lost: cosign keeps all of an
+// image as the layers of one manifest, under one tag.
+func (c *copying) checkOthers(ctx context.Context, j *copyJob) error {
+	if j.parent == nil || j.to.Reference.Tag == "" {
+		return nil
+	}
+	there, err := j.target.Manifest(ctx, j.to.Reference.Tag)
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	m, err := image.ParseManifest(there)
+	if err != nil {
+		return errOthers // whatever it is
+	}
+	own := map[digest.Digest]bool{}
+	for _, d := range j.image.Manifests[0].Layers {
+		own[d.Digest] = true
+	}
+	if slices.ContainsFunc(m.Layers, func(d image.Descriptor) bool { return !own[d.Digest] }) {
+		return errOthers
+	}
+	return nil
+}
+
 // failReferrer notes why a referrer cannot be copied, and says whether that is its
 // image's failure too: where it is only not there, the source lists what it has
-// not got, which is a warning.
+// not got; where the destination has others under its tag, these stay. Either is a
+// warning.
 func (c *copying) failReferrer(r *copyJob, err error) (fatal bool) {
 	c.mu.Lock()
 	known := r.err != nil
@@ -64,7 +96,7 @@ func (c *copying) failReferrer(r *copyJob, err error) (fatal bool) {
 		r.err = err
 	}
 	c.mu.Unlock()
-	if known || !errors.Is(err, image.ErrNotFound) {
+	if known || !errors.Is(err, image.ErrNotFound) && !errors.Is(err, errOthers) {
 		return !known
 	}
 	c.opts.Events.Send(image.Event{Kind: image.EventWarning, Text: fmt.Sprintf("%s: a referrer is left out: %v", r.parent.image.Label, err)})

@@ -344,3 +344,41 @@ func TestCopyReferrersThatShareBlobs(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// Signatures that only the destination has are not lost: cosign keeps all of an
+// image's under one tag.
+func TestCopyReferrersBesideOthers(t *testing.T) {
+	from, to := able(t, true), able(t, true)
+	p := from.Push("team/app", "v1", registrytest.Image{})
+	tag := image.ReferrersTag(p.Manifest.Digest) + ".sig"
+	one, two := registrytest.RandomLayer(1, 100), registrytest.RandomLayer(2, 100)
+	opts := CopyOptions{Referrers: true}
+	from.Push("team/app", tag, registrytest.Image{Layers: []registrytest.Layer{one}})
+	copied := func() (CopyResult, *said) {
+		t.Helper()
+		told := new(said)
+		opts.Events = told.event
+		r, err := Copy(t.Context(), from.Host()+"/team/app:v1", to.Host()+"/other/app:v1", opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, told
+	}
+	at := func(s *registrytest.Server, repository string) digest.Digest {
+		d, _ := s.Content.Describe(repository, tag)
+		return d.Digest
+	}
+	copied()
+	if at(to, "other/app") != at(from, "team/app") {
+		t.Error("the signature was not copied")
+	}
+	from.Push("team/app", tag, registrytest.Image{Layers: []registrytest.Layer{one, two}})
+	if r, _ := copied(); at(to, "other/app") != at(from, "team/app") || r.Referrers != 1 {
+		t.Errorf("a second signature was not copied: %+v", r)
+	}
+	from.Push("team/app", tag, registrytest.Image{Layers: []registrytest.Layer{two}})
+	before := at(to, "other/app")
+	if r, told := copied(); at(to, "other/app") != before || r.Referrers != 0 || !told.has("the destination has others") {
+		t.Errorf("%+v; told: %q", r, told.lines)
+	}
+}
