@@ -292,23 +292,5 @@ func TestCopyKilled(t *testing.T) {
 // killAtManifest runs davit until it sends a manifest, which is held.
 func (l *landed) killAtManifest(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := davitCommand(t, args...)
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- cmd.Wait()
-		cancel()
-	}()
-	reached := l.await(ctx, func() bool { return l.waiting > 0 })
-	_ = cmd.Process.Kill() // it may have ended; seen below
-	err := <-ended
-	if reached != nil || cmd.ProcessState.Exited() {
-		t.Fatalf("davit ended before it sent a manifest: %v\n%s", err, complaints.String())
-	}
+	killWhen(t, func(ctx context.Context) error { return l.await(ctx, func() bool { return l.waiting > 0 }) }, args...)
 }

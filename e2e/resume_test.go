@@ -106,6 +106,23 @@ func newDice(t testing.TB) *rand.Rand {
 func killAt(t *testing.T, s *registrytest.Server, moment int64, args ...string) (open int) {
 	t.Helper()
 	before := s.Stats().Requests
+	killWhen(t, func(ctx context.Context) error {
+		err := s.Await(ctx, func(now registrytest.Stats) bool {
+			return now.Requests > before && now.BlobBytes >= moment
+		})
+		open = s.Stats().Open
+		return err
+	}, args...)
+	if err := s.Await(t.Context(), func(now registrytest.Stats) bool { return now.Open == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	return open
+}
+
+// killWhen runs davit and kills it when reached returns, whose context ends when
+// davit does by itself: then the test fails.
+func killWhen(t *testing.T, reached func(context.Context) error, args ...string) {
+	t.Helper()
 	cmd := davitCommand(t, args...)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
@@ -119,19 +136,12 @@ func killAt(t *testing.T, s *registrytest.Server, moment int64, args ...string) 
 		ended <- cmd.Wait()
 		cancel()
 	}()
-	reached := s.Await(ctx, func(now registrytest.Stats) bool {
-		return now.Requests > before && now.BlobBytes >= moment
-	})
-	open = s.Stats().Open
+	early := reached(ctx)
 	_ = cmd.Process.Kill() // it may have ended; seen below
 	err := <-ended
-	if reached != nil || cmd.ProcessState.Exited() {
-		t.Fatalf("davit ended before it was killed at %d bytes: %v\n%s", moment, err, complaints.String())
+	if early != nil || cmd.ProcessState.Exited() {
+		t.Fatalf("davit ended before it was killed: %v\n%s", err, complaints.String())
 	}
-	if err := s.Await(t.Context(), func(now registrytest.Stats) bool { return now.Open == 0 }); err != nil {
-		t.Fatal(err)
-	}
-	return open
 }
 
 // TestCut pulls over connections that all break after 2 MB.
