@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -192,23 +191,10 @@ func (e *CopyError) Summary() string {
 }
 
 // Error has a line for each image that failed.
-func (e *CopyError) Error() string {
-	var b strings.Builder
-	b.WriteString(e.Summary())
-	for _, f := range e.Failures {
-		fmt.Fprintf(&b, "\n  %v", f.Err)
-	}
-	return b.String()
-}
+func (e *CopyError) Error() string { return withFailures(e.Summary(), e.Failures) }
 
 // Unwrap is why each of them failed.
-func (e *CopyError) Unwrap() []error {
-	var errs []error
-	for _, f := range e.Failures {
-		errs = append(errs, f.Err)
-	}
-	return errs
-}
+func (e *CopyError) Unwrap() []error { return causesOf(e.Failures) }
 
 // outcome is what has become of the images, after some failures.
 func (c *copying) outcome(failures []Failure, took time.Duration) ([]CopyResult, error) {

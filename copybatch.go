@@ -37,14 +37,16 @@ type delivery struct {
 	there   bool // and accounted for
 }
 
+// deliveryPlace is what there is one delivery for.
+type deliveryPlace struct {
+	target *copyTarget
+	blob   blobID
+}
+
 // newCopyBatch finds out which blobs the jobs that are resolved still want.
 func newCopyBatch(c *copying, jobs []*copyJob) *copyBatch {
 	b := &copyBatch{copying: c, jobs: jobs, finishers: make(chan struct{}, resolveJobs)}
-	type place struct {
-		target *copyTarget
-		blob   blobID
-	}
-	known := map[place]*delivery{}
+	known := map[deliveryPlace]*delivery{}
 	for n, j := range jobs {
 		if j.err != nil || j.done {
 			continue
@@ -53,7 +55,7 @@ func newCopyBatch(c *copying, jobs []*copyJob) *copyBatch {
 			if c.has(j.target, blob) {
 				continue
 			}
-			at := place{j.target, idOf(blob)}
+			at := deliveryPlace{j.target, idOf(blob)}
 			d := known[at]
 			if d == nil {
 				d = &delivery{blob: blob, target: j.target}

@@ -44,17 +44,13 @@ func (b *copyBatch) plan(ctx context.Context) {
 // known to have it.
 func (b *copyBatch) configs() []*delivery {
 	var configs []*delivery
-	type place struct {
-		target *copyTarget
-		blob   blobID
-	}
-	known := map[place]*delivery{}
+	known := map[deliveryPlace]*delivery{}
 	for _, j := range b.jobs {
 		if j.err != nil || j.done {
 			continue
 		}
 		for _, config := range configsOf(j.image) {
-			at := place{j.target, idOf(config.Descriptor)}
+			at := deliveryPlace{j.target, idOf(config.Descriptor)}
 			switch d := known[at]; {
 			case b.has(j.target, config.Descriptor):
 			case d != nil:

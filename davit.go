@@ -120,19 +120,24 @@ func (e *PullError) Summary() string {
 }
 
 // Error has a line for each image that failed.
-func (e *PullError) Error() string {
+func (e *PullError) Error() string { return withFailures(e.Summary(), e.Failures) }
+
+// Unwrap is why each of them failed.
+func (e *PullError) Unwrap() []error { return causesOf(e.Failures) }
+
+// withFailures is a summary, with a line for each image that failed.
+func withFailures(summary string, failures []Failure) string {
 	var b strings.Builder
-	b.WriteString(e.Summary())
-	for _, f := range e.Failures {
+	b.WriteString(summary)
+	for _, f := range failures {
 		fmt.Fprintf(&b, "\n  %v", f.Err)
 	}
 	return b.String()
 }
 
-// Unwrap is why each of them failed.
-func (e *PullError) Unwrap() []error {
+func causesOf(failures []Failure) []error {
 	var errs []error
-	for _, f := range e.Failures {
+	for _, f := range failures {
 		errs = append(errs, f.Err)
 	}
 	return errs
